@@ -1,0 +1,74 @@
+# `make help` lists the targets. Each makes the environment it needs under
+# build/ and runs against the wheel built from this tree (ci/bootstrap.sh);
+# nothing needs to be installed or activated first.
+
+.DEFAULT_GOAL := help
+
+BOOTSTRAP := ci/bootstrap.sh
+TOOLS     := $(BOOTSTRAP) --env tools --requirements ci/tools.txt --no-package
+
+# Of the variables given on the command line these reach the commands:
+# ARGS    more arguments for the target's command, ARGS='-x -k isolation'
+# MARK    a pytest marker expression, MARK=mission_critical
+# PYTHON  the interpreter to make the environment with
+# CC      the compiler
+# SERVE   SERVE=1: `make demo` stays up and prints its URL
+ARGS ?=
+MARK ?= not soak
+
+##@ Use
+
+demo: ## agent events to real clients of a real server; SERVE=1 keeps it up
+	@$(BOOTSTRAP) --env demo --extras demo -- python -m wsmanager.demo $(ARGS)
+
+wheel: ## the sdist and the wheel, checked, in dist/
+	@$(TOOLS) -- "$(CURDIR)/ci/dist.sh" "$(CURDIR)/dist"
+
+##@ Check
+
+test: ## the test suite, against the installed wheel
+	@$(BOOTSTRAP) --env test --extras test -- "$(CURDIR)/ci/pytest.sh" -m "$(MARK)" $(ARGS)
+
+lint: ## ruff, clang-format, gcc and clang with every warning an error, shellcheck
+	@$(TOOLS) -- "$(CURDIR)/ci/lint.sh" $(ARGS)
+
+types: ## mypy --strict, pyright, and the stub of the core against the core
+	@$(BOOTSTRAP) --env types --extras test --requirements ci/tools.txt -- "$(CURDIR)/ci/types.sh"
+
+sanitize: ## the suite under AddressSanitizer and UBSan, then leaks of our own
+	@ci/sanitize.sh $(ARGS)
+
+matrix: ## build and test with every CPython >= 3.10 found on this machine
+	@ci/matrix.sh $(ARGS)
+
+coverage: ## line coverage of the Python and the C code by the suite
+	@ci/coverage.sh $(ARGS)
+
+ci: ## all that continuous integration runs
+	@.ci/run
+
+##@ Measure
+
+bench: ## the benchmarks, one table; ARGS='--json /tmp/figures.json' keeps them
+	@$(BOOTSTRAP) --env bench --extras bench -- sh -c 'rm -rf benchmarks && \
+		cp -R "$$WSMANAGER_TREE/benchmarks" . && exec python -m benchmarks $(ARGS)'
+
+##@ Write
+
+format: ## put Python and C into the house layout
+	@$(TOOLS) -- "$(CURDIR)/ci/lint.sh" --fix
+
+##@ Tidy
+
+clean: ## remove all that was made, environments included
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f wsmanager/*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+
+.PHONY: bench ci clean coverage demo format help lint matrix sanitize test types wheel

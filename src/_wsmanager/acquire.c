@@ -1,0 +1,450 @@
+/* Finds or makes a manager, after one availability check per loop that all
+ * who wait on that loop share. The check is a task of its own: a caller that
+ * is cancelled takes nothing from the others.
+ * Invariant: no lock, and nothing of the registry, is held while it waits. */
+#include "acquire.h"
+
+#include "compat.h"
+#include "registry.h"
+#include "results.h"
+
+typedef struct {
+    PyObject_HEAD
+    WsmState *state; /* borrowed: our type keeps the module alive */
+    PyObject *key; /* owned */
+    PyObject *context; /* owned */
+    PyObject *mode; /* owned */
+    WsmManager *manager; /* owned or NULL: found when called */
+    PyObject *inner; /* owned or NULL: the wait for the check */
+    bool started;
+    bool over;
+} WsmAcquire;
+
+PyObject *
+wsm_acquire_new(WsmState *state, PyObject *key, PyObject *context,
+                PyObject *mode, WsmManager *manager)
+{
+    WsmAcquire *self = PyObject_GC_New(WsmAcquire, state->types.ManagerAcquire);
+    if (self == NULL) {
+        Py_DECREF(key);
+        Py_XDECREF(manager);
+        return NULL;
+    }
+    self->state = state;
+    self->key = key;
+    self->context = Py_NewRef(context);
+    self->mode = Py_NewRef(mode);
+    self->manager = manager;
+    self->inner = NULL;
+    self->started = false;
+    self->over = false;
+    PyObject_GC_Track(self);
+    return (PyObject *)self;
+}
+
+/* -- the shared check ---------------------------------------------------- */
+
+PyObject *
+wsm_acquire_check_done(PyObject *module, PyObject *task)
+{
+    WsmState *state = wsm_state_of(module);
+    PyObject *items = PyDict_Items(state->checks);
+    if (items == NULL) {
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(items); i++) {
+        PyObject *pair = PyList_GET_ITEM(items, i);
+        if (PyTuple_GET_ITEM(pair, 1) == task &&
+            PyDict_DelItem(state->checks, PyTuple_GET_ITEM(pair, 0)) < 0) {
+            Py_DECREF(items);
+            return NULL;
+        }
+    }
+    Py_DECREF(items);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+acquire_start_check(WsmState *state, PyObject *loop, PyObject *key,
+                    PyObject *check)
+{
+    PyObject *task = NULL, *result = NULL;
+    PyObject *coroutine = PyObject_CallNoArgs(check);
+
+    if (coroutine == NULL) {
+        return NULL;
+    }
+    task = PyObject_CallMethodOneArg(loop, state->names.create_task,
+                                     coroutine);
+    Py_DECREF(coroutine);
+    if (task == NULL) {
+        return NULL;
+    }
+    if (PyDict_SetItem(state->checks, key, task) < 0) {
+        goto failed;
+    }
+    result = PyObject_CallMethodOneArg(
+        task, state->names.add_done_callback, state->check_done);
+    if (result == NULL) {
+        goto failed;
+    }
+    Py_DECREF(result);
+    return task;
+failed:
+    Py_DECREF(task);
+    return NULL;
+}
+
+/* The iterator that waits for this loop's check, begun if there is none. */
+static PyObject *
+acquire_wait(WsmState *state, PyObject *check)
+{
+    PyObject *loop, *task = NULL, *iterator = NULL;
+    int found = wsm_running_loop(state, &loop);
+
+    if (found <= 0) {
+        if (found == 0) {
+            PyErr_SetString(PyExc_RuntimeError,
+                            "the availability check needs a running asyncio "
+                            "event loop");
+        }
+        return NULL;
+    }
+    PyObject *key = PyLong_FromVoidPtr(loop);
+    if (key == NULL) {
+        return NULL;
+    }
+    if (PyDict_GetItemRef(state->checks, key, &task) == 0) {
+        task = acquire_start_check(state, loop, key, check);
+    }
+    Py_DECREF(key);
+    if (task == NULL) {
+        return NULL;
+    }
+    PyObject *shielded = PyObject_CallOneArg(state->asyncio.shield, task);
+    Py_DECREF(task);
+    if (shielded != NULL) {
+        iterator =
+            PyObject_CallMethodNoArgs(shielded, state->names.__await__);
+        Py_DECREF(shielded);
+    }
+    return iterator;
+}
+
+/* -- the one step -------------------------------------------------------- */
+
+static PySendResult
+acquire_finish(WsmAcquire *self, bool available, PyObject **result)
+{
+    self->over = true;
+    *result = (PyObject *)wsm_registry_get(self->state->registry, self->key,
+                                           self->context, self->mode,
+                                           available);
+    return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+}
+
+/* The check, which must not raise, raised. */
+static PySendResult
+acquire_check_failed(WsmAcquire *self, PyObject **result)
+{
+    if (!PyErr_ExceptionMatches(PyExc_Exception) ||
+        PyErr_ExceptionMatches(self->state->asyncio.cancelled_error)) {
+        self->over = true;
+        return PYGEN_ERROR;
+    }
+    PyObject *error = wsm_error_take();
+    PyObject *fields = Py_BuildValue("{s:O}", "error", error);
+    wsm_report(self->state, "availability", "raised", fields);
+    Py_XDECREF(fields);
+    Py_XDECREF(error);
+    PyErr_Clear();
+    return acquire_finish(self, false, result);
+}
+
+/* What inner gave, as what we give. inner is owned by the C stack while it
+ * runs: a second awaiter finds none. */
+static PySendResult
+acquire_stepped(WsmAcquire *self, PyObject *inner, PySendResult how,
+                PyObject **result)
+{
+    if (how == PYGEN_NEXT) {
+        self->inner = inner;
+        return PYGEN_NEXT;
+    }
+    Py_DECREF(inner);
+    if (how == PYGEN_ERROR) {
+        return acquire_check_failed(self, result);
+    }
+    int available = PyObject_IsTrue(*result);
+    Py_CLEAR(*result);
+    if (available < 0) {
+        return acquire_check_failed(self, result);
+    }
+    return acquire_finish(self, available > 0, result);
+}
+
+static PySendResult
+acquire_begin(WsmAcquire *self, PyObject **result)
+{
+    WsmState *state = self->state;
+
+    self->started = true;
+    if (self->manager != NULL) {
+        self->over = true;
+        *result = (PyObject *)self->manager;
+        self->manager = NULL;
+        return PYGEN_RETURN;
+    }
+    WsmManager *found = wsm_registry_find(state->registry, self->key);
+    if (found != NULL) {
+        self->over = true;
+        *result = (PyObject *)found;
+        return PYGEN_RETURN;
+    }
+    if (PyErr_Occurred()) {
+        return PYGEN_ERROR;
+    }
+    PyObject *check = Py_XNewRef(state->settings.availability_check);
+    if (check == NULL) {
+        return acquire_finish(self, true, result);
+    }
+    PyObject *inner = acquire_wait(state, check);
+    Py_DECREF(check);
+    if (inner == NULL) {
+        return acquire_check_failed(self, result);
+    }
+    PySendResult how = PyIter_Send(inner, Py_None, result);
+    return acquire_stepped(self, inner, how, result);
+}
+
+static PySendResult
+acquire_step(WsmAcquire *self, PyObject *value, PyObject **result)
+{
+    *result = NULL;
+    if (self->over) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "get_websocket_manager_async() was already awaited");
+        return PYGEN_ERROR;
+    }
+    if (!self->started) {
+        return acquire_begin(self, result);
+    }
+    PyObject *inner = self->inner;
+    self->inner = NULL;
+    if (inner == NULL) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "get_websocket_manager_async() is being awaited "
+                        "already");
+        return PYGEN_ERROR;
+    }
+    PySendResult how = PyIter_Send(inner, value, result);
+    return acquire_stepped(self, inner, how, result);
+}
+
+/* -- its faces ----------------------------------------------------------- */
+
+static PySendResult
+acquire_am_send(PyObject *op, PyObject *value, PyObject **result)
+{
+    return acquire_step((WsmAcquire *)op, value, result);
+}
+
+static PyObject *
+acquire_give(PySendResult how, PyObject *result)
+{
+    if (how == PYGEN_RETURN) {
+        wsm_raise_stop(result);
+        Py_CLEAR(result);
+    }
+    return result;
+}
+
+static PyObject *
+acquire_iternext(PyObject *op)
+{
+    PyObject *result;
+    PySendResult how = acquire_step((WsmAcquire *)op, Py_None, &result);
+    return acquire_give(how, result);
+}
+
+static PyObject *
+acquire_send(PyObject *op, PyObject *value)
+{
+    WsmAcquire *self = (WsmAcquire *)op;
+    PyObject *result;
+
+    if (!self->started && value != Py_None) {
+        PyErr_SetString(PyExc_TypeError,
+                        "can't send non-None value to a just-started "
+                        "awaitable");
+        return NULL;
+    }
+    PySendResult how = acquire_step(self, value, &result);
+    return acquire_give(how, result);
+}
+
+static PyObject *
+acquire_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+{
+    WsmAcquire *self = (WsmAcquire *)op;
+    PyObject *inner = self->inner, *result;
+
+    self->inner = NULL;
+    wsm_raise_thrown(args, nargs);
+    self->started = true;
+    if (inner == NULL || self->over) {
+        self->over = true;
+        Py_XDECREF(inner);
+        return NULL;
+    }
+    PyObject *thrown = wsm_error_take();
+    result = PyObject_CallMethodOneArg(inner, self->state->names.throw,
+                                       thrown);
+    Py_DECREF(thrown);
+    PySendResult how = result == NULL ? PYGEN_ERROR : PYGEN_NEXT;
+    if (how == PYGEN_ERROR && PyErr_ExceptionMatches(PyExc_StopIteration)) {
+        PyObject *stop = wsm_error_take();
+        result = PyObject_GetAttr(stop, self->state->names.value);
+        Py_DECREF(stop);
+        how = result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+    }
+    how = acquire_stepped(self, inner, how, &result);
+    return acquire_give(how, result);
+}
+
+static PyObject *
+acquire_close(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    WsmAcquire *self = (WsmAcquire *)op;
+    PyObject *inner = self->inner;
+    self->inner = NULL;
+    self->started = true;
+    self->over = true;
+    Py_XDECREF(inner);
+    Py_RETURN_NONE;
+}
+
+/* The mistake this class exists for: the manager used without the await. */
+static PyObject *
+acquire_getattro(PyObject *op, PyObject *name)
+{
+    WsmAcquire *self = (WsmAcquire *)op;
+    PyObject *found = PyObject_GenericGetAttr(op, name);
+    if (found != NULL || !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        return found;
+    }
+    PyObject *saved = wsm_error_take(), *there;
+    int has = PyObject_GetOptionalAttr((PyObject *)self->state->types.Manager,
+                                       name, &there);
+    if (has > 0) {
+        Py_DECREF(there);
+        Py_DECREF(saved);
+        PyErr_Format(PyExc_AttributeError,
+                     "'%U' is of the manager, which is not here yet: write "
+                     "manager = await get_websocket_manager_async(...), or "
+                     "use get_websocket_manager(...) without await",
+                     name);
+        return NULL;
+    }
+    PyErr_Clear();
+    wsm_error_restore(saved);
+    return NULL;
+}
+
+static PyObject *
+acquire_repr(PyObject *op)
+{
+    WsmAcquire *self = (WsmAcquire *)op;
+    return PyUnicode_FromFormat(
+        "<awaitable get_websocket_manager_async() %s>",
+        self->over ? "done" : self->started ? "waiting" : "not awaited");
+}
+
+static void
+acquire_finalize(PyObject *op)
+{
+    WsmAcquire *self = (WsmAcquire *)op;
+    if (self->started) {
+        return;
+    }
+    PyObject *saved = wsm_error_take();
+    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
+                         "get_websocket_manager_async() was never awaited") <
+        0) {
+        PyErr_WriteUnraisable((PyObject *)Py_TYPE(op));
+    }
+    wsm_error_restore(saved);
+}
+
+static int
+acquire_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    WsmAcquire *self = (WsmAcquire *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->context);
+    Py_VISIT(self->mode);
+    Py_VISIT(self->manager);
+    Py_VISIT(self->inner);
+    return 0;
+}
+
+static int
+acquire_clear(PyObject *op)
+{
+    WsmAcquire *self = (WsmAcquire *)op;
+    Py_CLEAR(self->context);
+    Py_CLEAR(self->mode);
+    Py_CLEAR(self->manager);
+    Py_CLEAR(self->inner);
+    return 0;
+}
+
+static void
+acquire_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    if (!((WsmAcquire *)op)->started &&
+        PyObject_CallFinalizerFromDealloc(op) < 0) {
+        return;
+    }
+    PyObject_GC_UnTrack(op);
+    acquire_clear(op);
+    Py_CLEAR(((WsmAcquire *)op)->key);
+    PyObject_GC_Del(op);
+    Py_DECREF(type);
+}
+
+static PyMethodDef acquire_methods[] = {
+    {"send", acquire_send, METH_O, "send($self, value, /)\n--\n\nPEP 342."},
+    {"throw", (PyCFunction)(void (*)(void))acquire_throw, METH_FASTCALL,
+     "throw($self, typ, val=None, tb=None, /)\n--\n\nPEP 342."},
+    {"close", acquire_close, METH_NOARGS,
+     "close($self, /)\n--\n\nPEP 342."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot acquire_slots[] = {
+    {Py_tp_doc,
+     (void *)"The awaitable of get_websocket_manager_async(); gives the "
+             "manager, once."},
+    {Py_tp_dealloc, acquire_dealloc},
+    {Py_tp_finalize, acquire_finalize},
+    {Py_tp_traverse, acquire_traverse},
+    {Py_tp_clear, acquire_clear},
+    {Py_tp_repr, acquire_repr},
+    {Py_tp_getattro, acquire_getattro},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, acquire_iternext},
+    {Py_am_await, PyObject_SelfIter},
+    {Py_am_send, acquire_am_send},
+    {Py_tp_methods, acquire_methods},
+    {0, NULL},
+};
+
+PyType_Spec wsm_acquire_spec = {
+    .name = "wsmanager._wsmanager.ManagerAcquire",
+    .basicsize = sizeof(WsmAcquire),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = acquire_slots,
+};

@@ -1,0 +1,451 @@
+/* Invariant: `open && !closed` only between the accepted handshake and the
+ * first sign of an end. */
+#include "channel.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#ifdef __linux__
+#include <linux/sockios.h>
+#endif
+
+#include "args.h"
+#include "compat.h"
+
+#define WSM_IOV_MAX 64
+
+/* A method without arguments as a truth value: 1, 0, or -1 with an error. */
+static int
+channel_ask(PyObject *op, PyObject *name)
+{
+    PyObject *answer = PyObject_CallMethodNoArgs(op, name);
+    if (answer == NULL) {
+        return -1;
+    }
+    int is = PyObject_IsTrue(answer);
+    Py_DECREF(answer);
+    return is;
+}
+
+static int
+channel_number(WsmChannel *channel)
+{
+    PyObject *fd = PyObject_CallMethodNoArgs(channel->socket,
+                                             channel->state->names.fileno);
+    if (fd == NULL) {
+        return -1;
+    }
+    int number = PyLong_AsInt(fd);
+    Py_DECREF(fd);
+    return number;
+}
+
+Py_ssize_t
+wsm_channel_buffered(WsmChannel *channel)
+{
+    PyObject *size = PyObject_CallMethodNoArgs(
+        channel->transport, channel->state->names.get_write_buffer_size);
+    if (size == NULL) {
+        return -1;
+    }
+    Py_ssize_t bytes = PyLong_AsSsize_t(size);
+    Py_DECREF(size);
+    return bytes;
+}
+
+static WsmWay
+channel_judge(WsmChannel *channel)
+{
+    int closing =
+        channel_ask(channel->transport, channel->state->names.is_closing);
+    if (closing != 0 || channel_number(channel) != channel->fd) {
+        return WSM_WAY_GONE;
+    }
+    if (channel->ready != NULL) {
+        PyObject *ready = PyObject_CallNoArgs(channel->ready);
+        int is = ready == NULL ? -1 : PyObject_IsTrue(ready);
+        Py_XDECREF(ready);
+        if (is <= 0) {
+            return WSM_WAY_LIBRARY;
+        }
+    }
+    Py_ssize_t buffered = wsm_channel_buffered(channel);
+    if (buffered != 0) {
+        return buffered < 0 ? WSM_WAY_LIBRARY : WSM_WAY_WAIT;
+    }
+    return WSM_WAY_DIRECT;
+}
+
+WsmWay
+wsm_channel_check(WsmChannel *channel)
+{
+    if (channel->closed) {
+        return WSM_WAY_GONE;
+    }
+    if (!channel->open) {
+        return WSM_WAY_LIBRARY;
+    }
+    WsmWay way = channel_judge(channel);
+    if (PyErr_Occurred()) {
+        PyErr_WriteUnraisable((PyObject *)channel);
+    }
+    return way;
+}
+
+static Py_ssize_t
+channel_sendmsg(int fd, struct iovec *iov, size_t n)
+{
+    struct msghdr message;
+    ssize_t taken;
+
+    memset(&message, 0, sizeof(message));
+    message.msg_iov = iov;
+    message.msg_iovlen = n;
+    do {
+        taken = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (taken < 0 && errno == EINTR);
+    return taken < 0 ? -(Py_ssize_t)errno : taken;
+}
+
+Py_ssize_t
+wsm_channel_send(int fd, PyObject *const *events, uint32_t n)
+{
+    struct iovec iov[WSM_IOV_MAX];
+    Py_ssize_t total = 0;
+    uint32_t at = 0;
+
+    while (at < n) {
+        size_t count = 0, wanted = 0;
+        for (; at < n && count < WSM_IOV_MAX; at++, count++) {
+            size_t size;
+            const unsigned char *data =
+                wsm_event_frame((const WsmEvent *)events[at], &size);
+            iov[count].iov_base = (void *)data;
+            iov[count].iov_len = size;
+            wanted += size;
+        }
+        Py_ssize_t taken = channel_sendmsg(fd, iov, count);
+        if (taken < 0) {
+            return total > 0 ? total : taken;
+        }
+        total += taken;
+        if ((size_t)taken < wanted) {
+            break;
+        }
+    }
+    return total;
+}
+
+int
+wsm_channel_handover(WsmChannel *channel, const unsigned char *data,
+                     size_t size)
+{
+    PyObject *bytes =
+        PyBytes_FromStringAndSize((const char *)data, (Py_ssize_t)size);
+    if (bytes == NULL) {
+        return -1;
+    }
+    PyObject *result = PyObject_CallMethodOneArg(
+        channel->transport, channel->state->names.write, bytes);
+    Py_DECREF(bytes);
+    if (result == NULL) {
+        return -1;
+    }
+    Py_DECREF(result);
+    return 0;
+}
+
+size_t
+wsm_channel_unsent(const WsmChannel *channel)
+{
+#ifdef SIOCOUTQ
+    int unsent = 0;
+    if (!channel->closed && ioctl(channel->fd, SIOCOUTQ, &unsent) == 0 &&
+        unsent > 0) {
+        return (size_t)unsent;
+    }
+#endif
+    return 0;
+}
+
+void
+wsm_channel_user_timeout(WsmChannel *channel, double seconds)
+{
+#ifdef TCP_USER_TIMEOUT
+    unsigned int ms = (unsigned int)(seconds * 1000.0);
+    if (ms > 0) {
+        /* Fails on a Unix socket, where no peer can vanish silently. */
+        (void)setsockopt(channel->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms,
+                         sizeof(ms));
+    }
+#endif
+}
+
+void
+wsm_channel_abort(WsmChannel *channel)
+{
+    PyObject *saved = wsm_error_take();
+    PyObject *result = PyObject_CallMethodNoArgs(channel->transport,
+                                                 channel->state->names.abort);
+    if (result == NULL) {
+        PyErr_WriteUnraisable(channel->transport);
+    }
+    Py_XDECREF(result);
+    wsm_error_restore(saved);
+}
+
+/* -- the Python face ----------------------------------------------------- */
+
+static PyObject *
+channel_info(WsmState *state, PyObject *transport, PyObject *name)
+{
+    return PyObject_CallMethodOneArg(transport, state->names.get_extra_info,
+                                     name);
+}
+
+/* TLS would get plaintext in its stream: refused here, once and for all. */
+static int
+channel_refuse_tls(WsmState *state, PyObject *transport)
+{
+    PyObject *const names[] = {state->names.sslcontext,
+                               state->names.ssl_object};
+    for (size_t i = 0; i < 2; i++) {
+        PyObject *info = channel_info(state, transport, names[i]);
+        if (info == NULL) {
+            return -1;
+        }
+        Py_DECREF(info);
+        if (info != Py_None) {
+            PyErr_SetString(PyExc_ValueError,
+                            "a TLS transport has no direct channel");
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+channel_is_stream(int fd)
+{
+    struct sockaddr_storage address;
+    socklen_t size = sizeof(address);
+    int type = 0;
+    socklen_t type_size = sizeof(type);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_size) != 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &size) != 0) {
+        return 0;
+    }
+    return type == SOCK_STREAM && (address.ss_family == AF_INET ||
+                                   address.ss_family == AF_INET6 ||
+                                   address.ss_family == AF_UNIX);
+}
+
+static int
+channel_attach(WsmChannel *self, PyObject *transport)
+{
+    WsmState *state = self->state;
+
+    self->transport = Py_NewRef(transport);
+    if (channel_refuse_tls(state, transport) < 0) {
+        return -1;
+    }
+    self->socket = channel_info(state, transport, state->names.socket);
+    if (self->socket == NULL) {
+        return -1;
+    }
+    if (self->socket == Py_None) {
+        PyErr_SetString(PyExc_ValueError, "the transport has no socket");
+        return -1;
+    }
+    self->fd = channel_number(self);
+    if (self->fd == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (self->fd < 0 || !channel_is_stream(self->fd)) {
+        PyErr_SetString(PyExc_ValueError,
+                        "the transport's socket is not a connected TCP or "
+                        "Unix stream");
+        return -1;
+    }
+    /* What every write will ask; better refused now than at the first. */
+    if (wsm_channel_buffered(self) < 0 ||
+        channel_ask(transport, state->names.is_closing) < 0) {
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+channel_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"transport", "ready", "open", NULL};
+    PyObject *transport, *ready = Py_None;
+    int open = 1;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$Op:Channel", names,
+                                     &transport, &ready, &open)) {
+        return NULL;
+    }
+    if (ready != Py_None && !PyCallable_Check(ready)) {
+        PyErr_SetString(PyExc_TypeError, "ready must be callable or None");
+        return NULL;
+    }
+    WsmChannel *self = (WsmChannel *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->state = PyType_GetModuleState(type);
+    self->ready = ready == Py_None ? NULL : Py_NewRef(ready);
+    self->open = open != 0;
+    if (channel_attach(self, transport) < 0) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static PyObject *
+channel_opened(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    ((WsmChannel *)op)->open = true;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+channel_closed(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    WsmChannel *self = (WsmChannel *)op;
+    self->closed = true;
+    PyObject *connection = Py_XNewRef(self->connection);
+    if (connection != NULL) {
+        self->state->on_lost(connection, "closed");
+        Py_DECREF(connection);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+channel_pause(PyObject *Py_UNUSED(op), PyObject *Py_UNUSED(ignored))
+{
+    /* Paused means a write buffer that is not empty: each write looks. */
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+channel_resume(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    WsmChannel *self = (WsmChannel *)op;
+    PyObject *connection = Py_XNewRef(self->connection);
+    if (connection != NULL) {
+        self->state->on_resume(connection);
+        Py_DECREF(connection);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+channel_get_is_open(PyObject *op, void *Py_UNUSED(closure))
+{
+    WsmChannel *self = (WsmChannel *)op;
+    return PyBool_FromLong(self->open && !self->closed);
+}
+
+static PyObject *
+channel_get_transport(PyObject *op, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(((WsmChannel *)op)->transport);
+}
+
+static int
+channel_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    WsmChannel *self = (WsmChannel *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->transport);
+    Py_VISIT(self->socket);
+    Py_VISIT(self->ready);
+    Py_VISIT(self->connection);
+    return 0;
+}
+
+static int
+channel_clear(PyObject *op)
+{
+    WsmChannel *self = (WsmChannel *)op;
+    Py_CLEAR(self->transport);
+    Py_CLEAR(self->socket);
+    Py_CLEAR(self->ready);
+    Py_CLEAR(self->connection);
+    return 0;
+}
+
+static void
+channel_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    channel_clear(op);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+PyDoc_STRVAR(channel_doc,
+"Channel(transport, *, ready=None, open=True)\n--\n\n"
+"The direct way to an asyncio transport over plain TCP or a Unix socket.\n\n"
+"A server's protocol makes one for each connection and tells it what\n"
+"happens: opened() when the handshake is accepted, closed() at the first\n"
+"sign of an end, pause() and resume() as its transport does. ready, if\n"
+"given, is called without arguments before each write; while it is false\n"
+"the library's own send is used. Raises ValueError for TLS and for\n"
+"anything that is not a connected stream socket. Use it only on the\n"
+"thread of the loop that owns the transport.");
+
+PyDoc_STRVAR(channel_opened_doc, "opened($self, /)\n--\n\n"
+"The handshake is accepted: frames may go (RFC 6455 section 4.2.2).");
+PyDoc_STRVAR(channel_closed_doc, "closed($self, /)\n--\n\n"
+"A close frame was sent or received, or the transport is lost: no frame "
+"may go any more; the connection leaves its user's manager.");
+PyDoc_STRVAR(channel_pause_doc, "pause($self, /)\n--\n\n"
+"The transport's buffer is over its high-water mark.");
+PyDoc_STRVAR(channel_resume_doc, "resume($self, /)\n--\n\n"
+"The transport's buffer is low again: what waits may go.");
+
+static PyMethodDef channel_methods[] = {
+    {"opened", channel_opened, METH_NOARGS, channel_opened_doc},
+    {"closed", channel_closed, METH_NOARGS, channel_closed_doc},
+    {"pause", channel_pause, METH_NOARGS, channel_pause_doc},
+    {"resume", channel_resume, METH_NOARGS, channel_resume_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef channel_getset[] = {
+    {"is_open", channel_get_is_open, NULL, "True while frames may go.", NULL},
+    {"transport", channel_get_transport, NULL, "The transport.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot channel_slots[] = {
+    {Py_tp_doc, (void *)channel_doc},
+    {Py_tp_new, channel_new},
+    {Py_tp_dealloc, channel_dealloc},
+    {Py_tp_traverse, channel_traverse},
+    {Py_tp_clear, channel_clear},
+    {Py_tp_methods, channel_methods},
+    {Py_tp_getset, channel_getset},
+    {0, NULL},
+};
+
+PyType_Spec wsm_channel_spec = {
+    .name = "wsmanager._wsmanager.Channel",
+    .basicsize = sizeof(WsmChannel),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
+             Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = channel_slots,
+};

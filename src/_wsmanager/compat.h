@@ -1,0 +1,89 @@
+/* What differs between CPython 3.10 and 3.14 and is not in
+ * pythoncapi_compat.h. Nothing else in this folder tests a version. */
+#ifndef WSM_COMPAT_H
+#define WSM_COMPAT_H
+
+#include "python.h"
+#include "pythoncapi_compat.h"
+
+#include <structmember.h>
+
+/* Take the raised exception as one normalized object; NULL if none is set. */
+static inline PyObject *
+wsm_error_take(void)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    return PyErr_GetRaisedException();
+#else
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (type == NULL) {
+        return NULL;
+    }
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (value != NULL && traceback != NULL) {
+        PyException_SetTraceback(value, traceback);
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+#endif
+}
+
+/* Raise an exception object; steals the reference. NULL clears. */
+static inline void
+wsm_error_restore(PyObject *error)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    PyErr_SetRaisedException(error);
+#else
+    if (error == NULL) {
+        PyErr_Clear();
+        return;
+    }
+    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(error)), error,
+                  PyException_GetTraceback(error));
+#endif
+}
+
+#if PY_VERSION_HEX >= 0x030C0000
+#define WSM_TPFLAGS_MANAGED_WEAKREF Py_TPFLAGS_MANAGED_WEAKREF
+#define WSM_WEAKREF_FIELD
+#define WSM_WEAKREF_MEMBER(type)
+#else
+#define WSM_TPFLAGS_MANAGED_WEAKREF 0
+#define WSM_WEAKREF_FIELD PyObject *weakrefs; /* owned by the interpreter */
+#define WSM_WEAKREF_MEMBER(type)                                  \
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(type, weakrefs),  \
+     READONLY, NULL},
+#endif
+
+/* True if a weak reference to the object exists, or ever made a list. */
+#if PY_VERSION_HEX >= 0x030C0000
+#define WSM_HAS_WEAKREFS(op) (PyObject_IsTrue_weakrefs((PyObject *)(op)))
+static inline bool
+PyObject_IsTrue_weakrefs(PyObject *op)
+{
+    PyObject **list = PyObject_GET_WEAKREFS_LISTPTR(op);
+    return list != NULL && *list != NULL;
+}
+#else
+#define WSM_HAS_WEAKREFS(op) ((op)->weakrefs != NULL)
+#endif
+
+/* asyncio's private pair before 3.12, one swap since: see driver.c. */
+#if PY_VERSION_HEX >= 0x030C0000
+#define WSM_ASYNCIO_CAN_SWAP 1
+#else
+#define WSM_ASYNCIO_CAN_SWAP 0
+#endif
+
+/* A StopIteration's value is public in the struct; 3.12 onwards lets an
+ * instance be raised as it is. */
+#if PY_VERSION_HEX >= 0x030C0000
+#define WSM_RAISES_INSTANCES 1
+#else
+#define WSM_RAISES_INSTANCES 0
+#endif
+
+#endif

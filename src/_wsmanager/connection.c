@@ -1,0 +1,438 @@
+/* Invariant: an event is in the outbox at most once, in the order of its
+ * seq; outbox_bytes is the sum of their sizes. */
+#include "connection.h"
+
+#include <string.h>
+#include <time.h>
+
+#include "compat.h"
+#include "mailbox.h"
+#include "manager.h"
+#include "results.h"
+#include "verdict.h"
+
+static int
+connection_method(WsmState *state, PyObject *websocket)
+{
+    PyObject *const names[] = {state->names.send_text, state->names.send_str,
+                               state->names.send, state->names.send_json};
+    for (int i = 0; i < (int)Py_ARRAY_LENGTH(names); i++) {
+        PyObject *method;
+        if (PyObject_GetOptionalAttr(websocket, names[i], &method) < 0) {
+            return -1;
+        }
+        bool usable = method != NULL && PyCallable_Check(method);
+        Py_XDECREF(method);
+        if (usable) {
+            return i;
+        }
+    }
+    if (PyCallable_Check(websocket)) {
+        return WSM_SEND_CALL;
+    }
+    PyErr_Format(PyExc_TypeError,
+                 "%.100s cannot be a connection: an object with send_text, "
+                 "send_str, send or send_json is expected (FastAPI, "
+                 "Starlette, websockets and aiohttp sockets have one)",
+                 Py_TYPE(websocket)->tp_name);
+    return -1;
+}
+
+static double
+connection_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+WsmConnection *
+wsm_connection_new(WsmManager *manager, WsmMailbox *mailbox,
+                   PyObject *websocket, PyObject *id, PyObject *thread_id,
+                   WsmChannel *channel)
+{
+    WsmState *state = manager->state;
+    int method = connection_method(state, websocket);
+    if (method < 0) {
+        return NULL;
+    }
+    PyObject *context = PyContext_CopyCurrent();
+    if (context == NULL) {
+        return NULL;
+    }
+    PyTypeObject *type = state->types.Connection;
+    WsmConnection *self = (WsmConnection *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        Py_DECREF(context);
+        return NULL;
+    }
+    self->state = state;
+    self->manager = (WsmManager *)Py_NewRef((PyObject *)manager);
+    self->mailbox = (WsmMailbox *)Py_NewRef((PyObject *)mailbox);
+    self->websocket = Py_NewRef(websocket);
+    self->id = Py_NewRef(id);
+    self->thread_id = Py_XNewRef(thread_id);
+    self->context = context;
+    self->channel = (WsmChannel *)Py_XNewRef((PyObject *)channel);
+    self->method = (uint8_t)method;
+    self->connected_at = connection_clock();
+    return self;
+}
+
+bool
+wsm_connection_wants_locked(const WsmConnection *self, const WsmEvent *event)
+{
+    if (!self->open) {
+        return false;
+    }
+    if (event->only != NULL) {
+        return event->only == (PyObject *)self;
+    }
+    if (event->thread_id != NULL) {
+        return self->thread_id != NULL &&
+               PyUnicode_Compare(self->thread_id, event->thread_id) == 0;
+    }
+    return true;
+}
+
+static void
+connection_note_gap(WsmConnection *self, const WsmEvent *event)
+{
+    if (!event->numbered) {
+        return;
+    }
+    if (self->gap_count == 0 || event->seq < self->gap_first) {
+        self->gap_first = event->seq;
+    }
+    if (self->gap_count == 0 || event->seq > self->gap_last) {
+        self->gap_last = event->seq;
+    }
+    self->gap_count++;
+}
+
+static void
+connection_displace(WsmConnection *self, uint32_t at, WsmRefList *dropped)
+{
+    WsmEvent *event = (WsmEvent *)wsm_ring_take(&self->outbox, at);
+    self->outbox_bytes -= wsm_event_size(event);
+    connection_note_gap(self, event);
+    wsm_reflist_park(dropped, Py_NewRef((PyObject *)self));
+    wsm_reflist_park(dropped, (PyObject *)event);
+}
+
+static bool
+connection_fits(const WsmConnection *self, size_t size)
+{
+    const WsmSettings *settings = &self->state->settings;
+    return self->outbox.count == 0 ||
+           ((Py_ssize_t)self->outbox.count < settings->outbox_max_events &&
+            self->outbox_bytes + size <= (size_t)settings->outbox_max_bytes);
+}
+
+/* Make room by dropping the oldest events that may be dropped. */
+static bool
+connection_make_room(WsmConnection *self, size_t size, WsmRefList *dropped)
+{
+    uint32_t at = 0;
+    while (at < self->outbox.count && !connection_fits(self, size)) {
+        WsmEvent *event = (WsmEvent *)wsm_ring_peek(&self->outbox, at);
+        if (event->critical) {
+            at++;
+        }
+        else {
+            connection_displace(self, at, dropped);
+        }
+    }
+    return connection_fits(self, size);
+}
+
+/* An older event of the same key gives way: the latest state wins. */
+static void
+connection_coalesce(WsmConnection *self, const WsmEvent *event,
+                    WsmRefList *dropped)
+{
+    for (uint32_t i = 0; i < self->outbox.count; i++) {
+        WsmEvent *old = (WsmEvent *)wsm_ring_peek(&self->outbox, i);
+        if (old->key != NULL && !old->critical &&
+            PyUnicode_Compare(old->key, event->key) == 0) {
+            connection_displace(self, i, dropped);
+            return;
+        }
+    }
+}
+
+WsmOutcome
+wsm_connection_push_locked(WsmConnection *self, WsmEvent *event,
+                           WsmRefList *dropped)
+{
+    WsmSlowPolicy policy = self->state->settings.slow_policy;
+    size_t size = wsm_event_size(event);
+
+    if (event->key != NULL && policy == WSM_SLOW_COALESCE) {
+        connection_coalesce(self, event, dropped);
+    }
+    if (!connection_fits(self, size)) {
+        if (policy == WSM_SLOW_CLOSE) {
+            return WSM_FAILED;
+        }
+        if (policy == WSM_SLOW_DROP_NEWEST && !event->critical) {
+            connection_note_gap(self, event);
+            return WSM_DROPPED;
+        }
+        if (!connection_make_room(self, size, dropped)) {
+            if (event->critical) {
+                return WSM_FAILED;
+            }
+            connection_note_gap(self, event);
+            return WSM_DROPPED;
+        }
+    }
+    if (wsm_ring_push(&self->outbox, (PyObject *)event) < 0) {
+        return WSM_FAILED;
+    }
+    Py_INCREF(event); /* now the ring's */
+    self->outbox_bytes += size;
+    return WSM_QUEUED;
+}
+
+WsmEvent *
+wsm_connection_pop_locked(WsmConnection *self)
+{
+    WsmEvent *event = (WsmEvent *)wsm_ring_pop(&self->outbox);
+    if (event != NULL) {
+        self->outbox_bytes -= wsm_event_size(event);
+        if (self->outbox.count == 0) {
+            wsm_ring_release(&self->outbox);
+        }
+    }
+    return event;
+}
+
+int
+wsm_connection_unpop_locked(WsmConnection *self, WsmEvent *event)
+{
+    if (wsm_ring_push_front(&self->outbox, (PyObject *)event) < 0) {
+        return -1;
+    }
+    self->outbox_bytes += wsm_event_size(event);
+    return 0;
+}
+
+void
+wsm_connection_empty_locked(WsmConnection *self, WsmRefList *dropped)
+{
+    WsmEvent *event;
+    while ((event = wsm_connection_pop_locked(self)) != NULL) {
+        wsm_reflist_park(dropped, Py_NewRef((PyObject *)self));
+        wsm_reflist_park(dropped, (PyObject *)event);
+    }
+}
+
+WsmEvent *
+wsm_connection_gap(WsmConnection *self)
+{
+    wsm_lock(&self->manager->lock);
+    uint64_t count = self->gap_count;
+    uint64_t first = self->gap_first, last = self->gap_last;
+    self->gap_count = 0;
+    wsm_unlock(&self->manager->lock);
+    if (count == 0) {
+        return NULL;
+    }
+    char text[256];
+    PyOS_snprintf(text, sizeof(text),
+                  "{\"type\":\"gap\",\"payload\":{\"dropped\":%llu,"
+                  "\"first\":\"%016llx:%llu\",\"last\":\"%016llx:%llu\"}}",
+                  (unsigned long long)count,
+                  (unsigned long long)self->manager->epoch,
+                  (unsigned long long)first,
+                  (unsigned long long)self->manager->epoch,
+                  (unsigned long long)last);
+    PyObject *json = PyBytes_FromString(text);
+    if (json == NULL) {
+        return NULL;
+    }
+    WsmEvent *event = wsm_event_new(self->state, json);
+    Py_DECREF(json);
+    if (event != NULL) {
+        wsm_event_stamp_plain(event);
+    }
+    return event;
+}
+
+const char *
+wsm_connection_channel_name(const WsmConnection *self)
+{
+    return self->channel == NULL ? "generic" : "direct";
+}
+
+/* -- the Python face ----------------------------------------------------- */
+
+static PyObject *
+connection_get_id(PyObject *op, void *Py_UNUSED(closure))
+{
+    WsmConnection *self = (WsmConnection *)op;
+    return wsm_connection_id_new(self->state, self->id, self->generation);
+}
+
+static PyObject *
+connection_get_user_id(PyObject *op, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(((WsmConnection *)op)->manager->key);
+}
+
+static PyObject *
+connection_get_thread_id(PyObject *op, void *Py_UNUSED(closure))
+{
+    WsmConnection *self = (WsmConnection *)op;
+    wsm_lock(&self->manager->lock);
+    PyObject *thread = Py_XNewRef(self->thread_id);
+    wsm_unlock(&self->manager->lock);
+    return thread == NULL ? Py_NewRef(Py_None) : thread;
+}
+
+static PyObject *
+connection_get_websocket(PyObject *op, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(((WsmConnection *)op)->websocket);
+}
+
+static PyObject *
+connection_get_generation(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(((WsmConnection *)op)->generation);
+}
+
+static PyObject *
+connection_get_loop(PyObject *op, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(((WsmConnection *)op)->mailbox->loop);
+}
+
+static PyObject *
+connection_get_channel(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromString(
+        wsm_connection_channel_name((WsmConnection *)op));
+}
+
+static PyObject *
+connection_get_connected_at(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyFloat_FromDouble(((WsmConnection *)op)->connected_at);
+}
+
+static PyObject *
+connection_get_metadata(PyObject *op, void *Py_UNUSED(closure))
+{
+    PyObject *metadata = ((WsmConnection *)op)->metadata;
+    return Py_NewRef(metadata == NULL ? Py_None : metadata);
+}
+
+static PyObject *
+connection_get_is_active(PyObject *op, void *Py_UNUSED(closure))
+{
+    WsmConnection *self = (WsmConnection *)op;
+    return PyBool_FromLong(
+        self->open &&
+        !wsm_websocket_says_closed(self->state, self->websocket));
+}
+
+static PyObject *
+connection_repr(PyObject *op)
+{
+    WsmConnection *self = (WsmConnection *)op;
+    return PyUnicode_FromFormat(
+        "<Connection %R %s %s, %u queued>", self->id,
+        wsm_connection_channel_name(self), self->open ? "open" : "closed",
+        (unsigned)self->outbox.count);
+}
+
+static int
+connection_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    WsmConnection *self = (WsmConnection *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->manager);
+    Py_VISIT(self->mailbox);
+    Py_VISIT(self->websocket);
+    Py_VISIT(self->metadata);
+    Py_VISIT(self->context);
+    Py_VISIT(self->channel);
+    Py_VISIT(self->driver);
+    for (uint32_t i = 0; i < self->outbox.count; i++) {
+        Py_VISIT(wsm_ring_peek(&self->outbox, i));
+    }
+    return 0;
+}
+
+static int
+connection_clear(PyObject *op)
+{
+    WsmConnection *self = (WsmConnection *)op;
+    PyObject *event;
+    while ((event = wsm_ring_pop(&self->outbox)) != NULL) {
+        Py_DECREF(event);
+    }
+    wsm_ring_release(&self->outbox);
+    Py_CLEAR(self->websocket);
+    Py_CLEAR(self->metadata);
+    Py_CLEAR(self->context);
+    Py_CLEAR(self->channel);
+    Py_CLEAR(self->driver);
+    return 0;
+}
+
+static void
+connection_dealloc(PyObject *op)
+{
+    WsmConnection *self = (WsmConnection *)op;
+    PyTypeObject *type = Py_TYPE(op);
+
+    PyObject_GC_UnTrack(op);
+    connection_clear(op);
+    Py_CLEAR(self->mailbox);
+    Py_CLEAR(self->manager);
+    Py_CLEAR(self->id);
+    Py_CLEAR(self->thread_id);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+#define WSM_GETTER(name, doc) {#name, connection_get_##name, NULL, doc, NULL}
+
+static PyGetSetDef connection_getset[] = {
+    {"connection_id", connection_get_id, NULL,
+     "The id, a str that knows its generation.", NULL},
+    WSM_GETTER(user_id, "The user's id; None of the manager of no user."),
+    WSM_GETTER(thread_id, "The chat thread it shows, or None."),
+    WSM_GETTER(websocket, "The object that was added."),
+    WSM_GETTER(generation, "Counts the user's connections, from 1."),
+    WSM_GETTER(loop, "The event loop that owns it."),
+    WSM_GETTER(channel, "\"direct\" or \"generic\"."),
+    WSM_GETTER(connected_at, "When it was added, seconds since the epoch."),
+    WSM_GETTER(metadata, "What its WebSocketConnection carried."),
+    WSM_GETTER(is_active, "Registered, and not known to be closed."),
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot connection_slots[] = {
+    {Py_tp_doc,
+     (void *)"One accepted WebSocket of one user, bound to the event loop "
+             "that owns it.\n\nMade by add_connection(); readable from any "
+             "thread."},
+    {Py_tp_dealloc, connection_dealloc},
+    {Py_tp_traverse, connection_traverse},
+    {Py_tp_clear, connection_clear},
+    {Py_tp_repr, connection_repr},
+    {Py_tp_getset, connection_getset},
+    {0, NULL},
+};
+
+PyType_Spec wsm_connection_spec = {
+    .name = "wsmanager._wsmanager.Connection",
+    .basicsize = sizeof(WsmConnection),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = connection_slots,
+};

@@ -1,0 +1,91 @@
+/* One accepted WebSocket of one user, bound to the loop that owns it. */
+#ifndef WSM_CONNECTION_H
+#define WSM_CONNECTION_H
+
+#include "channel.h"
+#include "event.h"
+#include "lock.h"
+#include "reflist.h"
+#include "ring.h"
+#include "state.h"
+
+struct WsmManager;
+struct WsmMailbox;
+
+/* How an event is given to the generic channel. */
+typedef enum {
+    WSM_SEND_TEXT,
+    WSM_SEND_STR,
+    WSM_SEND,
+    WSM_SEND_JSON,
+    WSM_SEND_CALL,
+} WsmSendMethod;
+
+typedef struct WsmConnection {
+    PyObject_HEAD
+    WsmState *state; /* borrowed: our type keeps the module alive */
+    struct WsmManager *manager; /* owned; its lock is "the lock" below */
+    struct WsmMailbox *mailbox; /* owned */
+    PyObject *websocket; /* owned */
+    PyObject *id; /* owned exact str */
+    PyObject *thread_id; /* owned or NULL; guarded by the lock */
+    PyObject *metadata; /* owned or NULL */
+    PyObject *context; /* owned: contextvars of who added it */
+    WsmChannel *channel; /* owned or NULL */
+    PyObject *driver; /* owned or NULL: drives a suspended send */
+    WsmRing outbox; /* guarded by the lock */
+    size_t outbox_bytes; /* guarded by the lock */
+    uint64_t generation;
+    uint64_t gap_first, gap_last; /* seqs dropped; guarded by the lock */
+    uint64_t gap_count; /* guarded by the lock */
+    struct WsmConnection *wake_next; /* owned by the mailbox's list */
+    struct WsmConnection *watch_next; /* owned by the mailbox's list */
+    int64_t since; /* ns: busy or blocked from then on */
+    double connected_at; /* seconds since the epoch */
+    uint32_t errors; /* failed sends in a row */
+    uint8_t method;
+    bool open; /* guarded: registered with its manager */
+    bool busy; /* guarded: its writer is at work */
+    bool blocked; /* guarded: the transport still holds bytes */
+    bool waking; /* guarded: in a mailbox's list, or on the way there */
+    bool watched; /* owning loop's thread only */
+    bool routed; /* added through the manager of None */
+} WsmConnection;
+
+/* A connection, not registered yet. NULL with an exception: TypeError if the
+ * object can send nothing. Runs the object's attribute code. */
+WsmConnection *wsm_connection_new(struct WsmManager *manager,
+                                  struct WsmMailbox *mailbox,
+                                  PyObject *websocket, PyObject *id,
+                                  PyObject *thread_id, WsmChannel *channel);
+
+/* Should this event go to it? Caller holds the lock. */
+bool wsm_connection_wants_locked(const WsmConnection *self,
+                                 const WsmEvent *event);
+
+/* Put the event in the outbox, within the limits and by the policy. What it
+ * displaces is parked in dropped, a connection and an event in turn. Gives
+ * WSM_QUEUED; WSM_DROPPED; or WSM_FAILED: over the limit with nothing that
+ * may be dropped, so the connection must be closed. Caller holds the lock. */
+WsmOutcome wsm_connection_push_locked(WsmConnection *self, WsmEvent *event,
+                                      WsmRefList *dropped);
+
+/* Take the oldest event: owned by the caller; NULL when there is none. */
+WsmEvent *wsm_connection_pop_locked(WsmConnection *self);
+
+/* Put back what was popped last, in front. -1 with no memory. */
+int wsm_connection_unpop_locked(WsmConnection *self, WsmEvent *event);
+
+/* Park every event of the outbox in dropped, as above. */
+void wsm_connection_empty_locked(WsmConnection *self, WsmRefList *dropped);
+
+/* If events were dropped since the last call, a marker that says which
+ * (outside the numbering); NULL without an exception if none were. */
+WsmEvent *wsm_connection_gap(WsmConnection *self);
+
+/* "direct" or "generic". */
+const char *wsm_connection_channel_name(const WsmConnection *self);
+
+extern PyType_Spec wsm_connection_spec;
+
+#endif

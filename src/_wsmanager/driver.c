@@ -1,0 +1,805 @@
+/* A send's first step runs at once, inside the emit. If it suspends, a task
+ * takes over. So that asyncio.timeout() and cancel scopes in it bind to what
+ * will really run it, the driver is the loop's current task from the first
+ * step to the last, whoever steps it, and in the connection's own context.
+ *
+ * Invariant: a driver that has a task belongs to one connection, which is
+ * busy; one that has none belongs to a pass and may be used again. */
+#include "driver.h"
+
+#include "compat.h"
+#include "evict.h"
+#include "mailbox.h"
+#include "manager.h"
+#include "results.h"
+#include "verdict.h"
+
+#define WSM_DRIVE_TURN 64 /* events of one connection between loop turns */
+#define WSM_DRIVER_REFS 2 /* the pass's and asyncio's */
+#define WSM_WATCH_NS 500000000
+
+typedef struct WsmDriver {
+    PyObject_HEAD
+    WsmState *state; /* borrowed: our type keeps the module alive */
+    WSM_WEAKREF_FIELD
+    PyObject *loop; /* owned */
+    WsmConnection *connection; /* owned, or NULL in a pass */
+    WsmEvent *event; /* owned or NULL: on its way */
+    PyObject *inner; /* owned or NULL: the send that is on its way */
+    PyObject *awaiting; /* owned or NULL: what its first step yielded */
+    PyObject *task; /* owned or NULL */
+} WsmDriver;
+
+/* -- the current task ---------------------------------------------------- */
+
+/* Make task (may be None) current; gives the one before, NULL on error. */
+static PyObject *
+current_task_swap(WsmState *state, PyObject *loop, PyObject *task)
+{
+    if (state->asyncio.swap_current_task != NULL) {
+        return PyObject_CallFunctionObjArgs(state->asyncio.swap_current_task,
+                                            loop, task, NULL);
+    }
+    PyObject *result;
+    PyObject *before =
+        PyObject_CallOneArg(state->asyncio.current_task, loop);
+    if (before == NULL) {
+        return NULL;
+    }
+    if (before != Py_None) {
+        result = PyObject_CallFunctionObjArgs(state->asyncio.leave_task, loop,
+                                              before, NULL);
+        if (result == NULL) {
+            goto failed;
+        }
+        Py_DECREF(result);
+    }
+    if (task != Py_None) {
+        result = PyObject_CallFunctionObjArgs(state->asyncio.enter_task, loop,
+                                              task, NULL);
+        if (result == NULL) {
+            goto failed;
+        }
+        Py_DECREF(result);
+    }
+    return before;
+failed:
+    Py_DECREF(before);
+    return NULL;
+}
+
+static void
+current_task_restore(WsmState *state, PyObject *loop, PyObject *before)
+{
+    PyObject *saved = wsm_error_take();
+    PyObject *ours = current_task_swap(state, loop, before);
+    if (ours == NULL) {
+        PyErr_WriteUnraisable(loop);
+    }
+    Py_XDECREF(ours);
+    Py_DECREF(before);
+    wsm_error_restore(saved);
+}
+
+/* -- one send ------------------------------------------------------------ */
+
+static PyObject *
+driver_call_send(WsmConnection *connection, WsmEvent *event)
+{
+    WsmState *state = connection->state;
+    PyObject *const names[] = {state->names.send_text, state->names.send_str,
+                               state->names.send, state->names.send_json};
+    PyObject *text = wsm_event_text(event);
+    PyObject *result = NULL;
+
+    if (text == NULL) {
+        return NULL;
+    }
+    if (connection->method == WSM_SEND_CALL) {
+        result = PyObject_CallOneArg(connection->websocket, text);
+    }
+    else if (connection->method == WSM_SEND_JSON) {
+        PyObject *value = PyObject_CallOneArg(state->hooks.decode, text);
+        if (value != NULL) {
+            result = PyObject_CallMethodOneArg(connection->websocket,
+                                               names[connection->method],
+                                               value);
+            Py_DECREF(value);
+        }
+    }
+    else {
+        result = PyObject_CallMethodOneArg(
+            connection->websocket, names[connection->method], text);
+    }
+    Py_DECREF(text);
+    return result;
+}
+
+/* What steps an awaitable: the coroutine itself, or its iterator. NULL
+ * without an exception if it is not awaitable at all. */
+static PyObject *
+driver_iterator(PyObject *awaitable)
+{
+    PyAsyncMethods *async = Py_TYPE(awaitable)->tp_as_async;
+
+    if (PyCoro_CheckExact(awaitable)) {
+        return Py_NewRef(awaitable);
+    }
+    if (async == NULL || async->am_await == NULL) {
+        return NULL;
+    }
+    return async->am_await(awaitable);
+}
+
+/* Start the send of event; PYGEN_NEXT with *inner set if it suspended. */
+static PySendResult
+driver_start(WsmConnection *connection, WsmEvent *event, PyObject **inner,
+             PyObject **result)
+{
+    *inner = NULL;
+    *result = NULL;
+    PyObject *answer = driver_call_send(connection, event);
+    if (answer == NULL) {
+        return PYGEN_ERROR;
+    }
+    if (answer == Py_None) {
+        *result = answer;
+        return PYGEN_RETURN;
+    }
+    PyObject *iterator = driver_iterator(answer);
+    if (iterator == NULL) {
+        if (PyErr_Occurred()) {
+            Py_DECREF(answer);
+            return PYGEN_ERROR;
+        }
+        *result = answer; /* a plain function's own result */
+        return PYGEN_RETURN;
+    }
+    Py_DECREF(answer);
+    PySendResult how = PyIter_Send(iterator, Py_None, result);
+    if (how == PYGEN_NEXT) {
+        *inner = iterator;
+    }
+    else {
+        Py_DECREF(iterator);
+    }
+    return how;
+}
+
+/* Enter the connection's context; false if somebody is in it already. */
+static bool
+driver_enter(WsmConnection *connection)
+{
+    if (connection->context == NULL) {
+        return false;
+    }
+    if (PyContext_Enter(connection->context) < 0) {
+        PyErr_Clear(); /* entered by a copy of ours: its vars are there */
+        return false;
+    }
+    return true;
+}
+
+static void
+driver_exit(WsmConnection *connection, bool entered)
+{
+    if (entered) {
+        PyObject *saved = wsm_error_take();
+        if (PyContext_Exit(connection->context) < 0) {
+            PyErr_WriteUnraisable((PyObject *)connection);
+        }
+        wsm_error_restore(saved);
+    }
+}
+
+static void
+driver_report(WsmConnection *connection, PyObject *error)
+{
+    PyObject *fields =
+        Py_BuildValue("{s:O,s:O}", "connection_id", connection->id, "error",
+                      error);
+    if (fields == NULL) {
+        PyErr_WriteUnraisable((PyObject *)connection);
+    }
+    wsm_report(connection->state, "error", Py_TYPE(error)->tp_name, fields);
+    Py_XDECREF(fields);
+}
+
+/* The send raised what is set: judge it, settle the event. Gives the error
+ * back (owned) where it must go on: fatal, or a cancellation. */
+static PyObject *
+driver_failed(WsmConnection *connection, WsmEvent *event)
+{
+    WsmState *state = connection->state;
+    PyObject *error = wsm_error_take();
+    WsmVerdict verdict = wsm_verdict(state, error, connection->websocket);
+
+    state->totals.failed++;
+    wsm_event_settle(event, connection->id, WSM_FAILED);
+    switch (verdict) {
+    case WSM_VERDICT_GONE:
+        wsm_evict(connection, "gone");
+        break;
+    case WSM_VERDICT_CANCELLED:
+        wsm_evict(connection, "cancelled");
+        return error;
+    case WSM_VERDICT_ERROR:
+        driver_report(connection, error);
+        if (++connection->errors >= state->settings.error_limit) {
+            wsm_evict(connection, "errors");
+        }
+        break;
+    case WSM_VERDICT_FATAL:
+        return error;
+    }
+    Py_XDECREF(error);
+    return NULL;
+}
+
+static void
+driver_sent(WsmConnection *connection, WsmEvent *event)
+{
+    connection->errors = 0;
+    connection->state->totals.sent++;
+    connection->state->totals.generic++;
+    wsm_event_settle(event, connection->id, WSM_SENT);
+}
+
+/* The next event, owned; NULL when the writer is done: not busy any more. */
+static WsmEvent *
+driver_next(WsmConnection *connection)
+{
+    WsmEvent *event = NULL;
+    if (connection->gap_count > 0 && connection->open) {
+        event = wsm_connection_gap(connection);
+        if (event != NULL) {
+            wsm_event_count(event, WSM_QUEUED, 1);
+            return event;
+        }
+        if (PyErr_Occurred()) {
+            PyErr_WriteUnraisable((PyObject *)connection);
+        }
+    }
+    wsm_lock(&connection->manager->lock);
+    if (connection->open) {
+        event = wsm_connection_pop_locked(connection);
+    }
+    if (event == NULL) {
+        connection->busy = false;
+    }
+    wsm_unlock(&connection->manager->lock);
+    return event;
+}
+
+/* -- a pass -------------------------------------------------------------- */
+
+static WsmDriver *
+driver_new(WsmState *state, PyObject *loop)
+{
+    PyTypeObject *type = state->types.Driver;
+    WsmDriver *self = (WsmDriver *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->state = state;
+        self->loop = Py_NewRef(loop);
+    }
+    return self;
+}
+
+/* See that the pass has a driver of its own and that it is current. One
+ * that somebody kept (as the current task) is never used again. */
+static int
+drive_prepare(WsmDrive *drive)
+{
+    WsmDriver *kept = NULL;
+
+    if (drive->driver != NULL) {
+        if (Py_REFCNT(drive->driver) <= WSM_DRIVER_REFS &&
+            !WSM_HAS_WEAKREFS(drive->driver)) {
+            return 0;
+        }
+        kept = drive->driver;
+    }
+    drive->driver = driver_new(drive->state, drive->loop);
+    if (drive->driver == NULL) {
+        drive->driver = kept;
+        return -1;
+    }
+    PyObject *before = current_task_swap(drive->state, drive->loop,
+                                         (PyObject *)drive->driver);
+    if (before == NULL) {
+        Py_XSETREF(drive->driver, kept);
+        return -1;
+    }
+    if (drive->previous == NULL) {
+        drive->previous = before;
+    }
+    else {
+        Py_DECREF(before);
+    }
+    Py_XDECREF(kept);
+    return 0;
+}
+
+/* A task of the loop that goes on with the driver. */
+static int
+driver_make_task(WsmDriver *self)
+{
+    PyObject *task = PyObject_CallMethodOneArg(
+        self->loop, self->state->names.create_task, (PyObject *)self);
+    if (task == NULL) {
+        return -1;
+    }
+    if (self->connection != NULL) {
+        Py_XSETREF(self->task, task);
+    }
+    else {
+        Py_DECREF(task); /* an eager task: it is over already */
+    }
+    return 0;
+}
+
+static void driver_release(WsmDriver *self);
+
+/* The send suspended: from here a task drives, and the pass needs another
+ * driver. Steals inner and awaiting, borrows event. */
+static void
+drive_suspend(WsmDrive *drive, WsmConnection *connection, WsmEvent *event,
+              PyObject *inner, PyObject *awaiting)
+{
+    WsmDriver *self = drive->driver;
+    WsmMailbox *mailbox = connection->mailbox;
+
+    Py_INCREF(self);
+    self->connection = (WsmConnection *)Py_NewRef((PyObject *)connection);
+    self->event = (WsmEvent *)Py_NewRef((PyObject *)event);
+    self->inner = inner;
+    self->awaiting = awaiting;
+    Py_XSETREF(connection->driver, Py_NewRef((PyObject *)self));
+    connection->since = wsm_now_ns();
+    wsm_mailbox_watch(mailbox, connection);
+    if (mailbox->timer == NULL) {
+        wsm_mailbox_schedule(mailbox, WSM_WATCH_NS);
+    }
+    /* Out of the way while the task is made: it may be an eager one. */
+    current_task_restore(drive->state, drive->loop, drive->previous);
+    drive->previous = NULL;
+    drive->driver = NULL;
+    if (driver_make_task(self) < 0) {
+        PyObject *error = driver_failed(connection, event);
+        Py_XDECREF(error);
+        driver_release(self);
+        wsm_lock(&connection->manager->lock);
+        connection->busy = false;
+        wsm_unlock(&connection->manager->lock);
+    }
+    Py_DECREF(self);
+    Py_DECREF(self);
+}
+
+/* True if the connection's writer may go on with the next event. */
+static bool
+drive_one(WsmDrive *drive, WsmConnection *connection, WsmEvent *event)
+{
+    PyObject *inner = NULL, *result = NULL;
+    PySendResult how = PYGEN_ERROR;
+
+    if (drive_prepare(drive) == 0) {
+        bool entered = driver_enter(connection);
+        how = driver_start(connection, event, &inner, &result);
+        driver_exit(connection, entered);
+    }
+    if (how == PYGEN_NEXT) {
+        drive_suspend(drive, connection, event, inner, result);
+        return false;
+    }
+    if (how == PYGEN_RETURN) {
+        Py_DECREF(result);
+        driver_sent(connection, event);
+        return true;
+    }
+    PyObject *error = driver_failed(connection, event);
+    if (error != NULL && drive->fatal == NULL &&
+        !PyErr_GivenExceptionMatches(error,
+                                     drive->state->asyncio.cancelled_error)) {
+        drive->fatal = error;
+    }
+    else {
+        Py_XDECREF(error);
+    }
+    return true;
+}
+
+void
+wsm_drive(WsmDrive *drive, WsmConnection *connection, WsmEvent *event)
+{
+    Py_INCREF(connection);
+    if (event == NULL) {
+        event = driver_next(connection);
+    }
+    while (event != NULL) {
+        bool more = drive_one(drive, connection, event);
+        Py_DECREF(event);
+        event = more ? driver_next(connection) : NULL;
+    }
+    Py_DECREF(connection);
+}
+
+int
+wsm_drive_end(WsmDrive *drive)
+{
+    if (drive->previous != NULL) {
+        current_task_restore(drive->state, drive->loop, drive->previous);
+        drive->previous = NULL;
+    }
+    Py_CLEAR(drive->driver);
+    if (drive->fatal != NULL) {
+        wsm_error_restore(drive->fatal);
+        drive->fatal = NULL;
+        return -1;
+    }
+    return 0;
+}
+
+/* -- as a task's coroutine ----------------------------------------------- */
+
+/* The writer of the connection is done, or must be. */
+static void
+driver_release(WsmDriver *self)
+{
+    WsmConnection *connection = self->connection;
+
+    self->connection = NULL;
+    Py_CLEAR(self->inner);
+    Py_CLEAR(self->awaiting);
+    Py_CLEAR(self->event);
+    if (connection != NULL) {
+        if (connection->driver == (PyObject *)self) {
+            Py_CLEAR(connection->driver);
+        }
+        Py_DECREF(connection);
+    }
+}
+
+/* After a step of inner: what the task gets. Loops over the outbox while
+ * sends do not suspend, with a loop turn now and then. */
+static PySendResult
+driver_continue(WsmDriver *self, PySendResult how, PyObject **result)
+{
+    WsmConnection *connection = self->connection;
+
+    for (int i = 0; how != PYGEN_NEXT; i++) {
+        PyObject *error = NULL;
+        Py_CLEAR(self->inner);
+        if (how == PYGEN_RETURN) {
+            Py_CLEAR(*result);
+            driver_sent(connection, self->event);
+        }
+        else {
+            error = driver_failed(connection, self->event);
+        }
+        Py_CLEAR(self->event);
+        if (error != NULL) {
+            wsm_lock(&connection->manager->lock);
+            connection->busy = false;
+            wsm_unlock(&connection->manager->lock);
+            wsm_error_restore(error);
+            return PYGEN_ERROR;
+        }
+        self->event = driver_next(connection);
+        if (self->event == NULL) {
+            *result = Py_NewRef(Py_None);
+            return PYGEN_RETURN;
+        }
+        connection->since = wsm_now_ns();
+        if (i == WSM_DRIVE_TURN) {
+            *result = Py_NewRef(Py_None);
+            return PYGEN_NEXT; /* the next step starts self->event */
+        }
+        how = driver_start(connection, self->event, &self->inner, result);
+    }
+    return PYGEN_NEXT;
+}
+
+/* One step for the task: value is sent in, or thrown if it is NULL and an
+ * exception is set. */
+static PySendResult
+driver_step(WsmDriver *self, PyObject *value, PyObject **result)
+{
+    WsmConnection *connection = self->connection;
+    PySendResult how;
+
+    *result = NULL;
+    if (connection == NULL) {
+        if (value == NULL) {
+            return PYGEN_ERROR;
+        }
+        *result = Py_NewRef(Py_None);
+        return PYGEN_RETURN;
+    }
+    if (self->awaiting != NULL && value != NULL) {
+        *result = self->awaiting;
+        self->awaiting = NULL;
+        return PYGEN_NEXT;
+    }
+    PyObject *thrown = value == NULL ? wsm_error_take() : NULL;
+    Py_INCREF(self);
+    Py_INCREF(connection);
+    PyObject *before =
+        current_task_swap(self->state, self->loop, (PyObject *)self);
+    if (before == NULL) {
+        how = PYGEN_ERROR;
+    }
+    else {
+        bool entered = driver_enter(connection);
+        if (thrown != NULL && self->inner != NULL) {
+            *result = PyObject_CallMethodOneArg(
+                self->inner, self->state->names.throw, thrown);
+            how = *result != NULL ? PYGEN_NEXT : PYGEN_ERROR;
+            if (how == PYGEN_ERROR &&
+                PyErr_ExceptionMatches(PyExc_StopIteration)) {
+                PyErr_Clear(); /* it took the exception and ended well */
+                *result = Py_NewRef(Py_None);
+                how = PYGEN_RETURN;
+            }
+        }
+        else if (thrown != NULL) {
+            wsm_error_restore(Py_NewRef(thrown));
+            how = PYGEN_ERROR;
+        }
+        else if (self->inner == NULL) {
+            how = driver_start(connection, self->event, &self->inner, result);
+        }
+        else {
+            how = PyIter_Send(self->inner, value, result);
+        }
+        how = driver_continue(self, how, result);
+        driver_exit(connection, entered);
+        current_task_restore(self->state, self->loop, before);
+    }
+    Py_XDECREF(thrown);
+    if (how != PYGEN_NEXT) {
+        driver_release(self);
+    }
+    Py_DECREF(connection);
+    Py_DECREF(self);
+    return how;
+}
+
+static PySendResult
+driver_am_send(PyObject *op, PyObject *value, PyObject **result)
+{
+    return driver_step((WsmDriver *)op, value, result);
+}
+
+static PyObject *
+driver_give(PySendResult how, PyObject *result)
+{
+    if (how == PYGEN_RETURN) {
+        wsm_raise_stop(result);
+        Py_CLEAR(result);
+    }
+    return result;
+}
+
+static PyObject *
+driver_send(PyObject *op, PyObject *value)
+{
+    PyObject *result;
+    PySendResult how = driver_step((WsmDriver *)op, value, &result);
+    return driver_give(how, result);
+}
+
+static PyObject *
+driver_iternext(PyObject *op)
+{
+    return driver_send(op, Py_None);
+}
+
+static PyObject *
+driver_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *result;
+    wsm_raise_thrown(args, nargs);
+    PySendResult how = driver_step((WsmDriver *)op, NULL, &result);
+    return driver_give(how, result);
+}
+
+static PyObject *
+driver_close(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    WsmDriver *self = (WsmDriver *)op;
+    WsmConnection *connection = self->connection;
+
+    if (connection != NULL) {
+        Py_INCREF(connection);
+        if (self->event != NULL) {
+            wsm_event_settle(self->event, connection->id, WSM_FAILED);
+        }
+        driver_release(self);
+        wsm_evict(connection, "cancelled");
+        Py_DECREF(connection);
+    }
+    Py_RETURN_NONE;
+}
+
+/* -- as the current task ------------------------------------------------- */
+
+/* Everything else a task can do, its task does. */
+static PyObject *
+driver_getattro(PyObject *op, PyObject *name)
+{
+    WsmDriver *self = (WsmDriver *)op;
+    PyObject *found = PyObject_GenericGetAttr(op, name);
+
+    if (found == NULL && self->task != NULL &&
+        PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();
+        found = PyObject_GetAttr(self->task, name);
+    }
+    return found;
+}
+
+/* A call of the task's method; what answers for it before there is one. */
+static PyObject *
+driver_forward(PyObject *op, const char *name, PyObject *before)
+{
+    WsmDriver *self = (WsmDriver *)op;
+    PyObject *task = Py_XNewRef(self->task);
+    if (task == NULL) {
+        return Py_NewRef(before);
+    }
+    PyObject *method = PyUnicode_FromString(name);
+    PyObject *result =
+        method == NULL ? NULL : PyObject_CallMethodNoArgs(task, method);
+    Py_XDECREF(method);
+    Py_DECREF(task);
+    return result;
+}
+
+static PyObject *
+driver_cancel(PyObject *op, PyObject *Py_UNUSED(args),
+              PyObject *Py_UNUSED(kwargs))
+{
+    return driver_forward(op, "cancel", Py_False);
+}
+
+static PyObject *
+driver_count(PyObject *op, const char *name)
+{
+    PyObject *zero = PyLong_FromLong(0);
+    PyObject *result = zero == NULL ? NULL : driver_forward(op, name, zero);
+    Py_XDECREF(zero);
+    return result;
+}
+
+static PyObject *
+driver_cancelling(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return driver_count(op, "cancelling");
+}
+
+static PyObject *
+driver_uncancel(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return driver_count(op, "uncancel");
+}
+
+static PyObject *
+driver_done(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return driver_forward(op, "done", Py_False);
+}
+
+static PyObject *
+driver_get_loop(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    return Py_NewRef(((WsmDriver *)op)->loop);
+}
+
+static PyObject *
+driver_get_name(PyObject *Py_UNUSED(op), PyObject *Py_UNUSED(ignored))
+{
+    return PyUnicode_FromString("wsmanager-writer");
+}
+
+static PyObject *
+driver_get_running(PyObject *Py_UNUSED(op), void *Py_UNUSED(closure))
+{
+    Py_RETURN_FALSE;
+}
+
+static PyObject *
+driver_get_suspended(PyObject *Py_UNUSED(op), void *Py_UNUSED(closure))
+{
+    Py_RETURN_TRUE;
+}
+
+static int
+driver_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    WsmDriver *self = (WsmDriver *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->loop);
+    Py_VISIT(self->connection);
+    Py_VISIT(self->event);
+    Py_VISIT(self->inner);
+    Py_VISIT(self->awaiting);
+    Py_VISIT(self->task);
+    return 0;
+}
+
+static int
+driver_clear(PyObject *op)
+{
+    WsmDriver *self = (WsmDriver *)op;
+    Py_CLEAR(self->loop);
+    Py_CLEAR(self->connection);
+    Py_CLEAR(self->event);
+    Py_CLEAR(self->inner);
+    Py_CLEAR(self->awaiting);
+    Py_CLEAR(self->task);
+    return 0;
+}
+
+static void
+driver_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    if (WSM_HAS_WEAKREFS((WsmDriver *)op)) {
+        PyObject_ClearWeakRefs(op);
+    }
+    driver_clear(op);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyMethodDef driver_methods[] = {
+    {"send", driver_send, METH_O, "PEP 342."},
+    {"throw", (PyCFunction)(void (*)(void))driver_throw, METH_FASTCALL,
+     "PEP 342."},
+    {"close", driver_close, METH_NOARGS, "PEP 342."},
+    {"cancel", (PyCFunction)(void (*)(void))driver_cancel,
+     METH_VARARGS | METH_KEYWORDS, "As asyncio.Task.cancel."},
+    {"cancelling", driver_cancelling, METH_NOARGS, "As asyncio.Task."},
+    {"uncancel", driver_uncancel, METH_NOARGS, "As asyncio.Task."},
+    {"done", driver_done, METH_NOARGS, "As asyncio.Task."},
+    {"get_loop", driver_get_loop, METH_NOARGS, "As asyncio.Task."},
+    {"get_name", driver_get_name, METH_NOARGS, "As asyncio.Task."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef driver_getset[] = {
+    {"cr_running", driver_get_running, NULL, "False.", NULL},
+    {"cr_suspended", driver_get_suspended, NULL, "True.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef driver_members[] = {
+    WSM_WEAKREF_MEMBER(WsmDriver)
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot driver_slots[] = {
+    {Py_tp_dealloc, driver_dealloc},
+    {Py_tp_traverse, driver_traverse},
+    {Py_tp_clear, driver_clear},
+    {Py_tp_getattro, driver_getattro},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, driver_iternext},
+    {Py_am_await, PyObject_SelfIter},
+    {Py_am_send, driver_am_send},
+    {Py_tp_methods, driver_methods},
+    {Py_tp_getset, driver_getset},
+    {Py_tp_members, driver_members},
+    {0, NULL},
+};
+
+PyType_Spec wsm_driver_spec = {
+    .name = "wsmanager._wsmanager.Driver",
+    .basicsize = sizeof(WsmDriver),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE |
+             WSM_TPFLAGS_MANAGED_WEAKREF,
+    .slots = driver_slots,
+};

@@ -1,0 +1,21 @@
+/* How an event looks on the wire: the members of its JSON object, and the
+ * bytes of it. */
+#ifndef WSM_ENVELOPE_H
+#define WSM_ENVELOPE_H
+
+#include "state.h"
+
+typedef struct {
+    PyObject *type; /* borrowed exact str */
+    PyObject *data; /* borrowed: the payload */
+    PyObject *root; /* borrowed dict or NULL: further members of the root */
+    PyObject *user_id; /* borrowed: str or None */
+    PyObject *thread_id; /* borrowed or NULL: taken from the data then */
+    PyObject *run_id; /* borrowed or NULL: taken from the data then */
+} WsmLetter;
+
+/* The JSON bytes (without id) of a letter in the configured envelope. NULL
+ * with EncodeError, EventTooLarge, or what the envelope callable raised. */
+PyObject *wsm_envelope_encode(WsmState *state, const WsmLetter *letter);
+
+#endif

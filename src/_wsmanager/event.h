@@ -1,0 +1,83 @@
+/* One event: an immutable envelope, encoded once, shared by reference by
+ * all who send or keep it; and the tally of what became of it. */
+#ifndef WSM_EVENT_H
+#define WSM_EVENT_H
+
+#include "lock.h"
+#include "state.h"
+
+typedef enum {
+    WSM_SENT,
+    WSM_QUEUED,
+    WSM_DROPPED,
+    WSM_FAILED,
+    WSM_STORED,
+    WSM_OUTCOMES,
+} WsmOutcome;
+
+typedef struct {
+    PyObject_HEAD
+    WsmState *state; /* borrowed: our type keeps the module alive */
+    unsigned char *buffer; /* owned, raw; slack, header, JSON */
+    size_t frame_at; /* where the frame begins, once stamped */
+    size_t json_at; /* where the JSON begins, once stamped */
+    size_t end;
+    PyObject *text; /* owned or NULL, made when first asked; guarded */
+    PyObject *thread_id; /* owned or NULL: only that thread's connections */
+    PyObject *only; /* owned or NULL: only that Connection */
+    PyObject *key; /* owned exact str or NULL: for coalescing */
+    PyObject *detail; /* owned dict or NULL: outcome by connection id */
+    PyObject *waiters; /* owned list or NULL, guarded by lock */
+    int64_t emitted_at; /* ns */
+    uint64_t seq;
+    WsmLock lock;
+    int32_t tally[WSM_OUTCOMES]; /* guarded by lock */
+    bool critical;
+    bool numbered;
+} WsmEvent;
+
+/* An event of that JSON object (bytes, as an encoder gave it), not stamped.
+ * NULL with an exception; EventTooLarge over max_event_bytes. */
+WsmEvent *wsm_event_new(WsmState *state, PyObject *json);
+
+/* Give it its id "<epoch>:<seq>" as the JSON's first member, and its frame
+ * header. Once only. Writes memory, nothing else: allowed under a lock. */
+void wsm_event_stamp(WsmEvent *event, uint64_t epoch, uint64_t seq);
+
+/* Frame header only: an event outside the numbering. */
+void wsm_event_stamp_plain(WsmEvent *event);
+
+/* The JSON as a str, made once; a new reference. */
+PyObject *wsm_event_text(WsmEvent *event);
+
+/* "<epoch>:<seq>", or None of an event outside the numbering. */
+PyObject *wsm_event_id(WsmEvent *event);
+
+/* The frame's bytes, borrowed. */
+const unsigned char *wsm_event_frame(const WsmEvent *event, size_t *size);
+
+/* Bytes it takes of an outbox. */
+static inline size_t
+wsm_event_size(const WsmEvent *event)
+{
+    return event->end - event->frame_at;
+}
+
+/* Note what became of it at n connections when it was emitted. */
+void wsm_event_count(WsmEvent *event, WsmOutcome outcome, int32_t n);
+
+/* One connection that had it queued is done with it. May run Python (wakes
+ * who waits for flushed()): never under a lock. */
+void wsm_event_settle(WsmEvent *event, PyObject *connection_id,
+                      WsmOutcome outcome);
+
+/* Note a connection's outcome where it was asked for. Runs no user code. */
+void wsm_event_detail(WsmEvent *event, PyObject *connection_id,
+                      WsmOutcome outcome);
+
+/* A future that becomes True when nothing of it is queued any more. */
+PyObject *wsm_event_flushed(WsmEvent *event, PyObject *timeout);
+
+extern PyType_Spec wsm_event_spec;
+
+#endif

@@ -1,0 +1,241 @@
+/* Invariant: a connection leaves its manager, the table of sockets and its
+ * mailbox's count together, once. */
+#include "evict.h"
+
+#include "compat.h"
+#include "manager.h"
+#include "registry.h"
+#include "verdict.h"
+
+void
+wsm_settle_pairs(WsmRefList *pairs, WsmOutcome outcome)
+{
+    for (Py_ssize_t i = 0; i + 1 < pairs->count; i += 2) {
+        WsmConnection *connection = (WsmConnection *)pairs->items[i];
+        WsmEvent *event = (WsmEvent *)pairs->items[i + 1];
+        WsmTotals *totals = &connection->state->totals;
+        if (outcome == WSM_DROPPED) {
+            totals->dropped++;
+        }
+        else {
+            totals->failed++;
+        }
+        wsm_event_settle(event, connection->id, outcome);
+    }
+    wsm_reflist_drop(pairs);
+}
+
+static bool
+evict_detach(WsmConnection *connection)
+{
+    WsmRefList dropped;
+    Py_ssize_t left = 0;
+    WsmManager *manager = connection->manager;
+    WsmRegistry *registry = connection->state->registry;
+    PyObject *saved = wsm_error_take();
+
+    wsm_reflist_init(&dropped);
+    int was = wsm_manager_detach(manager, connection, &dropped, &left);
+    if (was < 0) {
+        PyErr_WriteUnraisable((PyObject *)connection);
+    }
+    if (was > 0) {
+        if (connection->channel != NULL) {
+            PyObject *back = connection->channel->connection;
+            connection->channel->connection = NULL;
+            Py_XDECREF(back);
+        }
+        wsm_registry_leave(registry, connection);
+        wsm_settle_pairs(&dropped, WSM_FAILED);
+        if (left == 0) {
+            wsm_registry_departed(registry, manager);
+        }
+    }
+    wsm_error_restore(saved);
+    return was > 0;
+}
+
+bool
+wsm_remove(WsmConnection *connection)
+{
+    Py_INCREF(connection);
+    bool was = evict_detach(connection);
+    Py_DECREF(connection);
+    return was;
+}
+
+bool
+wsm_evict(WsmConnection *connection, const char *reason)
+{
+    Py_INCREF(connection);
+    bool was = evict_detach(connection);
+    if (was) {
+        PyObject *fields =
+            Py_BuildValue("{s:O}", "connection_id", connection->id);
+        if (fields == NULL) {
+            PyErr_WriteUnraisable((PyObject *)connection);
+        }
+        wsm_report(connection->state, "evicted", reason, fields);
+        Py_XDECREF(fields);
+    }
+    Py_DECREF(connection);
+    return was;
+}
+
+PyObject *
+wsm_spawn(PyObject *module, PyObject *coroutine)
+{
+    WsmState *state = wsm_state_of(module);
+    PyObject *loop, *task = NULL, *discard = NULL, *done = NULL;
+
+    int found = wsm_running_loop(state, &loop);
+    if (found == 0) {
+        PyErr_SetString(PyExc_RuntimeError, "no running event loop");
+    }
+    if (found <= 0) {
+        goto done;
+    }
+    task = PyObject_CallMethodOneArg(loop, state->names.create_task,
+                                     coroutine);
+    if (task == NULL || PySet_Add(state->spawned, task) < 0) {
+        goto done;
+    }
+    discard = PyObject_GetAttrString(state->spawned, "discard");
+    if (discard != NULL) {
+        done = PyObject_CallMethodOneArg(
+            task, state->names.add_done_callback, discard);
+    }
+done:
+    Py_XDECREF(task);
+    Py_XDECREF(discard);
+    return done;
+}
+
+/* Give the coroutine to the loop; false if the loop is closed or failed. */
+static bool
+evict_schedule(WsmConnection *connection, PyObject *coroutine)
+{
+    WsmState *state = connection->state;
+    PyObject *running, *result;
+    PyObject *loop = connection->mailbox->loop;
+
+    if (wsm_running_loop(state, &running) < 0) {
+        return false;
+    }
+    if (running == loop) {
+        result = PyObject_CallOneArg(state->spawn, coroutine);
+    }
+    else {
+        result = PyObject_CallMethodObjArgs(
+            loop, state->names.call_soon_threadsafe, state->spawn, coroutine,
+            NULL);
+    }
+    Py_XDECREF(result);
+    return result != NULL;
+}
+
+void
+wsm_close_socket(WsmConnection *connection, int code, PyObject *reason)
+{
+    WsmState *state = connection->state;
+    PyObject *saved = wsm_error_take();
+
+    if (state->hooks.close != NULL) {
+        PyObject *coroutine =
+            PyObject_CallFunction(state->hooks.close, "OiO",
+                                  connection->websocket, code, reason);
+        if (coroutine == NULL) {
+            PyErr_WriteUnraisable(state->hooks.close);
+        }
+        else if (!evict_schedule(connection, coroutine)) {
+            bool closed = PyErr_ExceptionMatches(PyExc_RuntimeError);
+            PyObject *error = wsm_error_take();
+            PyObject *result =
+                PyObject_CallMethodNoArgs(coroutine, state->names.close);
+            Py_XDECREF(result);
+            if (!closed) {
+                wsm_error_restore(error);
+                PyErr_WriteUnraisable(state->hooks.close);
+            }
+            else {
+                PyErr_Clear(); /* the loop, and so the socket, is closed */
+                Py_XDECREF(error);
+            }
+        }
+        Py_XDECREF(coroutine);
+    }
+    wsm_error_restore(saved);
+}
+
+/* Stop the send that hangs, if there is one: its task is cancelled. */
+static void
+evict_stop_driver(WsmConnection *connection)
+{
+    PyObject *driver = Py_XNewRef(connection->driver);
+    if (driver == NULL) {
+        return;
+    }
+    PyObject *result = PyObject_CallMethodNoArgs(
+        driver, connection->state->names.cancel);
+    if (result == NULL) {
+        PyErr_WriteUnraisable(driver);
+    }
+    Py_XDECREF(result);
+    Py_DECREF(driver);
+}
+
+void
+wsm_evict_slow(WsmConnection *connection, const char *reason)
+{
+    WsmState *state = connection->state;
+    PyObject *saved = wsm_error_take();
+    PyObject *running;
+
+    Py_INCREF(connection);
+    if (evict_detach(connection)) {
+        state->totals.slow++;
+        PyObject *fields =
+            Py_BuildValue("{s:O}", "connection_id", connection->id);
+        if (fields == NULL) {
+            PyErr_WriteUnraisable((PyObject *)connection);
+        }
+        wsm_report(state, "slow", reason, fields);
+        Py_XDECREF(fields);
+        bool here = wsm_running_loop(state, &running) > 0 &&
+                    running == connection->mailbox->loop;
+        if (here) {
+            evict_stop_driver(connection);
+        }
+        if (here && connection->channel != NULL) {
+            wsm_channel_abort(connection->channel);
+        }
+        else {
+            PyObject *text = PyUnicode_FromString("slow consumer");
+            if (text != NULL) {
+                wsm_close_socket(connection, WSM_CLOSE_TRY_LATER, text);
+                Py_DECREF(text);
+            }
+            else {
+                PyErr_WriteUnraisable((PyObject *)connection);
+            }
+        }
+    }
+    Py_DECREF(connection);
+    wsm_error_restore(saved);
+}
+
+void
+wsm_evict_post(WsmPost *post)
+{
+    WsmConnection *connection = post->head;
+    post->head = NULL;
+    post->tail = NULL;
+    while (connection != NULL) {
+        WsmConnection *next = connection->wake_next;
+        connection->wake_next = NULL;
+        connection->waking = false;
+        wsm_evict(connection, "loop closed");
+        Py_DECREF(connection);
+        connection = next;
+    }
+}

@@ -1,0 +1,38 @@
+/* Taking a connection out for good, and closing its socket. */
+#ifndef WSM_EVICT_H
+#define WSM_EVICT_H
+
+#include "connection.h"
+#include "mailbox.h"
+#include "reflist.h"
+
+/* Close codes of ours: RFC 6455 section 7.4.1 and the private range. */
+#define WSM_CLOSE_GOING_AWAY 1001
+#define WSM_CLOSE_TRY_LATER 1013
+
+/* Settle pairs of a connection and an event, as parked by the outbox, and
+ * drop them. Never under a lock. */
+void wsm_settle_pairs(WsmRefList *pairs, WsmOutcome outcome);
+
+/* Unregister the connection: what it has queued fails, its socket is left
+ * as it is. True if it was registered. Any thread, never under a lock. */
+bool wsm_evict(WsmConnection *connection, const char *reason);
+
+/* The same for one whose user went on purpose: nothing is reported. */
+bool wsm_remove(WsmConnection *connection);
+
+/* Unregister and close: it took too long, or too much waits for it. */
+void wsm_evict_slow(WsmConnection *connection, const char *reason);
+
+/* Ask the library to close the socket, as a task of its own loop. Never
+ * fails: what goes wrong is reported. */
+void wsm_close_socket(WsmConnection *connection, int code,
+                      PyObject *reason);
+
+/* Evict every connection of a list that a closed loop did not take. */
+void wsm_evict_post(WsmPost *post);
+
+/* The callable behind wsm_close_socket(): spawn(coroutine). */
+PyObject *wsm_spawn(PyObject *module, PyObject *coroutine);
+
+#endif

@@ -1,0 +1,216 @@
+/* Invariant: an event gets its number and its place in every outbox at one
+ * atomic point, so each connection sees the numbers rise. */
+#include "fanout.h"
+
+#include "evict.h"
+#include "mailbox.h"
+#include "writer.h"
+
+/* With so much waiting in one loop turn, the turn's end is not waited for. */
+#define WSM_FLUSH_EVENTS 256
+#define WSM_FLUSH_BYTES (256 * 1024)
+
+typedef struct {
+    WsmState *state;
+    WsmManager *manager; /* borrowed from the caller */
+    WsmEvent *event; /* owned by the caller */
+    PyObject *loop; /* borrowed: running, or NULL */
+    WsmBatch batch; /* to write at once */
+    WsmPost post; /* to wake */
+    WsmRefList dropped; /* pairs of connection and event */
+    WsmRefList over; /* connections over their limit */
+    int32_t tally[WSM_OUTCOMES];
+    bool backlog;
+} WsmFanout;
+
+static bool
+fanout_is_idle(const WsmFanout *fan, const WsmConnection *connection)
+{
+    return fan->loop != NULL && connection->mailbox->loop == fan->loop &&
+           !connection->busy && !connection->blocked &&
+           !connection->waking && connection->outbox.count == 0;
+}
+
+/* It is in the outbox: see that somebody comes for it. */
+static void
+fanout_wake_locked(WsmFanout *fan, WsmConnection *connection)
+{
+    bool here = fan->loop != NULL && connection->mailbox->loop == fan->loop;
+
+    fan->backlog = fan->backlog ||
+                   (here && (connection->blocked || connection->driver));
+    if (connection->busy || connection->blocked) {
+        return; /* its writer looks again when it is done */
+    }
+    if (here && (connection->outbox.count >= WSM_FLUSH_EVENTS ||
+                 connection->outbox_bytes >= WSM_FLUSH_BYTES)) {
+        connection->busy = true;
+        wsm_batch_add(&fan->batch, connection, NULL);
+    }
+    else if (!connection->waking) {
+        connection->waking = true;
+        wsm_post_add(&fan->post,
+                     (WsmConnection *)Py_NewRef((PyObject *)connection));
+    }
+}
+
+static void
+fanout_one_locked(WsmFanout *fan, WsmConnection *connection)
+{
+    if (fanout_is_idle(fan, connection)) {
+        connection->busy = true;
+        wsm_batch_add(&fan->batch, connection, fan->event);
+        fan->tally[WSM_QUEUED]++;
+        return;
+    }
+    WsmOutcome outcome =
+        wsm_connection_push_locked(connection, fan->event, &fan->dropped);
+    fan->tally[outcome]++;
+    if (outcome == WSM_QUEUED) {
+        fanout_wake_locked(fan, connection);
+    }
+    else if (outcome == WSM_FAILED) {
+        wsm_reflist_park(&fan->over, Py_NewRef((PyObject *)connection));
+    }
+}
+
+/* 0; 1 if the roster grew past what was reserved: try again. */
+static int
+fanout_place(WsmFanout *fan, Py_ssize_t reserved)
+{
+    WsmManager *manager = fan->manager;
+
+    wsm_lock(&manager->lock);
+    WsmRoster *roster = manager->roster;
+    if (roster != NULL && roster->count > reserved) {
+        wsm_unlock(&manager->lock);
+        return 1;
+    }
+    manager->emitted++;
+    wsm_event_stamp(fan->event, manager->epoch, ++manager->seq);
+    for (Py_ssize_t i = 0; roster != NULL && i < roster->count; i++) {
+        WsmConnection *connection = (WsmConnection *)roster->items[i];
+        if (wsm_connection_wants_locked(connection, fan->event)) {
+            fanout_one_locked(fan, connection);
+        }
+    }
+    wsm_unlock(&manager->lock);
+    return 0;
+}
+
+static void
+fanout_detail(WsmFanout *fan)
+{
+    if (fan->event->detail == NULL) {
+        return;
+    }
+    WsmRoster *roster = wsm_manager_roster(fan->manager);
+    for (Py_ssize_t i = 0; roster != NULL && i < roster->count; i++) {
+        WsmConnection *connection = (WsmConnection *)roster->items[i];
+        wsm_lock(&fan->manager->lock);
+        bool wants = wsm_connection_wants_locked(connection, fan->event);
+        wsm_unlock(&fan->manager->lock);
+        if (wants) {
+            wsm_event_detail(fan->event, connection->id, WSM_QUEUED);
+        }
+    }
+    wsm_manager_release(fan->manager, roster);
+}
+
+static void
+fanout_count(WsmFanout *fan)
+{
+    WsmTotals *totals = &fan->state->totals;
+
+    totals->emitted++;
+    totals->queued += (uint64_t)fan->tally[WSM_QUEUED];
+    totals->dropped += (uint64_t)fan->tally[WSM_DROPPED];
+    totals->failed += (uint64_t)fan->tally[WSM_FAILED];
+    for (int i = 0; i < WSM_OUTCOMES; i++) {
+        if (fan->tally[i] != 0) {
+            wsm_event_count(fan->event, (WsmOutcome)i, fan->tally[i]);
+        }
+    }
+    fanout_detail(fan);
+}
+
+/* Wake each loop that has something in the post, once. */
+static void
+fanout_wake(WsmFanout *fan)
+{
+    while (fan->post.head != NULL) {
+        WsmMailbox *mailbox = fan->post.head->mailbox;
+        WsmPost mine = {NULL, NULL}, others = {NULL, NULL};
+        WsmConnection *connection = fan->post.head;
+        while (connection != NULL) {
+            WsmConnection *next = connection->wake_next;
+            wsm_post_add(connection->mailbox == mailbox ? &mine : &others,
+                         connection);
+            connection = next;
+        }
+        fan->post = others;
+        Py_INCREF(mailbox);
+        if (!wsm_mailbox_post(mailbox, &mine, mailbox->loop == fan->loop)) {
+            wsm_evict_post(&mine);
+        }
+        Py_DECREF(mailbox);
+    }
+}
+
+static void
+fanout_close_over(WsmFanout *fan)
+{
+    for (Py_ssize_t i = 0; i < fan->over.count; i++) {
+        WsmConnection *connection = (WsmConnection *)fan->over.items[i];
+        wsm_event_detail(fan->event, connection->id, WSM_FAILED);
+        wsm_evict_slow(connection, "outbox");
+    }
+    wsm_reflist_drop(&fan->over);
+}
+
+static int
+fanout_run(WsmFanout *fan)
+{
+    Py_ssize_t reserved;
+    int result = 0;
+
+    do {
+        reserved = wsm_manager_count(fan->manager);
+        if (wsm_batch_reserve(&fan->batch, reserved) < 0) {
+            return -1;
+        }
+    } while (fanout_place(fan, reserved) != 0);
+    fanout_count(fan);
+    wsm_settle_pairs(&fan->dropped, WSM_DROPPED);
+    if (fan->batch.job_count > 0) {
+        result = wsm_writer_run(fan->state, fan->loop, &fan->batch, true);
+    }
+    PyObject *saved = wsm_error_take();
+    fanout_wake(fan);
+    fanout_close_over(fan);
+    wsm_error_restore(saved);
+    return result;
+}
+
+PyObject *
+wsm_fanout(WsmManager *manager, WsmEvent *event)
+{
+    WsmFanout fan = {.state = manager->state,
+                     .manager = manager,
+                     .event = event};
+    WsmDelivery *delivery = wsm_delivery_new(manager->state, event);
+
+    wsm_batch_init(&fan.batch);
+    wsm_reflist_init(&fan.dropped);
+    wsm_reflist_init(&fan.over);
+    if (delivery == NULL ||
+        wsm_running_loop(manager->state, &fan.loop) < 0 ||
+        fanout_run(&fan) < 0) {
+        Py_CLEAR(delivery);
+    }
+    else {
+        delivery->backlog = fan.backlog;
+    }
+    Py_DECREF(event);
+    return (PyObject *)delivery;
+}

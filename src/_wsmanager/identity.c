@@ -1,0 +1,217 @@
+/* Invariant: two ids are the same user only if they are the same text; an
+ * id is never guessed, taken from a repr, or cleaned up. */
+#include "identity.h"
+
+#include "compat.h"
+
+#define WSM_ID_MAX 256
+
+static PyObject *
+identity_refuse(WsmState *state, PyObject *op, const char *what)
+{
+    PyErr_Format(state->errors.InvalidUserContext,
+                 "%s, not %.100s: give an object with a user_id attribute, "
+                 "a mapping with \"user_id\", or the id itself as a str",
+                 what, Py_TYPE(op)->tp_name);
+    return NULL;
+}
+
+/* An int too long for its own repr is too long for an id as well. */
+static PyObject *
+identity_from_int(WsmState *state, PyObject *id)
+{
+    PyObject *text = PyLong_Type.tp_repr(id);
+    if (text == NULL && PyErr_ExceptionMatches(PyExc_ValueError)) {
+        PyErr_Format(state->errors.InvalidUserContext,
+                     "user_id is an int of more than %d digits", WSM_ID_MAX);
+    }
+    return text;
+}
+
+/* uuid.UUID without importing it: nobody has one before somebody did. */
+static int
+identity_is_uuid(PyObject *id, PyObject **uuid_type)
+{
+    PyObject *name = PyUnicode_FromString("uuid");
+    if (name == NULL) {
+        return -1;
+    }
+    PyObject *module = PyImport_GetModule(name);
+    Py_DECREF(name);
+    *uuid_type = NULL;
+    if (module == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    PyObject *type = PyObject_GetAttrString(module, "UUID");
+    Py_DECREF(module);
+    if (type == NULL) {
+        return -1;
+    }
+    int is = PyType_Check(type) ? PyObject_IsInstance(id, type) : 0;
+    if (is > 0) {
+        *uuid_type = type;
+        return 1;
+    }
+    Py_DECREF(type);
+    return is;
+}
+
+PyObject *
+wsm_identity_id(WsmState *state, PyObject *id)
+{
+    if (PyUnicode_CheckExact(id)) {
+        return Py_NewRef(id);
+    }
+    if (PyUnicode_Check(id)) {
+        return PyUnicode_FromObject(id);
+    }
+    if (PyBool_Check(id)) {
+        return identity_refuse(state, id,
+                               "user_id must be a str, int or UUID");
+    }
+    if (PyLong_Check(id)) {
+        return identity_from_int(state, id);
+    }
+    PyObject *uuid_type;
+    int is = identity_is_uuid(id, &uuid_type);
+    if (is < 0) {
+        return NULL;
+    }
+    if (is == 0) {
+        return identity_refuse(state, id,
+                               "user_id must be a str, int or UUID");
+    }
+    PyObject *text = PyObject_CallMethodOneArg((PyObject *)uuid_type,
+                                               state->names.__str__, id);
+    Py_DECREF(uuid_type);
+    if (text != NULL && !PyUnicode_CheckExact(text)) {
+        identity_refuse(state, text, "a UUID's text must be a str");
+        Py_CLEAR(text);
+    }
+    return text;
+}
+
+static PyObject *
+identity_from_mapping(WsmState *state, PyObject *context)
+{
+    PyObject *id = PyObject_GetItem(context, state->names.user_id);
+    if (id == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_KeyError)) {
+            PyErr_SetString(state->errors.InvalidUserContext,
+                            "the context is a mapping without \"user_id\"");
+        }
+        return NULL;
+    }
+    PyObject *key = wsm_identity_id(state, id);
+    Py_DECREF(id);
+    return key;
+}
+
+/* No user_id came of the attribute. A property that raised AttributeError
+ * is the context's own failure, not an absent attribute. */
+static PyObject *
+identity_without_attribute(WsmState *state, PyObject *context)
+{
+    PyObject *declared, *id;
+
+    if (PyObject_GetOptionalAttr((PyObject *)Py_TYPE(context),
+                                 state->names.user_id, &declared) < 0) {
+        return NULL;
+    }
+    if (declared != NULL) {
+        Py_DECREF(declared);
+        id = PyObject_GetAttr(context, state->names.user_id);
+        if (id == NULL) {
+            return NULL;
+        }
+        PyObject *key = wsm_identity_id(state, id);
+        Py_DECREF(id);
+        return key;
+    }
+    if (PyMapping_Check(context)) {
+        return identity_from_mapping(state, context);
+    }
+    return identity_refuse(state, context, "a user context is expected");
+}
+
+PyObject *
+wsm_identity_key(WsmState *state, PyObject *context)
+{
+    PyObject *id;
+
+    if (context == NULL || context == Py_None) {
+        return Py_NewRef(Py_None);
+    }
+    if (PyUnicode_Check(context)) {
+        return wsm_identity_id(state, context);
+    }
+    if (PyDict_CheckExact(context)) {
+        int found =
+            PyDict_GetItemRef(context, state->names.user_id, &id);
+        if (found < 0) {
+            return NULL;
+        }
+        if (found == 0) {
+            return identity_from_mapping(state, context);
+        }
+    }
+    else if (PyDict_Check(context)) {
+        return identity_from_mapping(state, context);
+    }
+    else if (PyObject_GetOptionalAttr(context, state->names.user_id,
+                                      &id) < 0) {
+        return NULL;
+    }
+    else if (id == NULL) {
+        return identity_without_attribute(state, context);
+    }
+    if (PyUnicode_CheckExact(id)) {
+        return id;
+    }
+    PyObject *key = wsm_identity_id(state, id);
+    Py_DECREF(id);
+    return key;
+}
+
+static bool
+identity_is_blank(PyObject *key)
+{
+    Py_ssize_t length = PyUnicode_GET_LENGTH(key);
+    for (Py_ssize_t i = 0; i < length; i++) {
+        if (!Py_UNICODE_ISSPACE(PyUnicode_READ_CHAR(key, i))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+int
+wsm_identity_validate(WsmState *state, PyObject *key)
+{
+    Py_ssize_t length = PyUnicode_GET_LENGTH(key);
+    const char *why = NULL;
+
+    if (identity_is_blank(key)) {
+        why = length == 0 ? "is empty" : "is blank";
+    }
+    else if (length > WSM_ID_MAX) {
+        why = "is longer than 256 characters";
+    }
+    for (Py_ssize_t i = 0; why == NULL && i < length; i++) {
+        Py_UCS4 c = PyUnicode_READ_CHAR(key, i);
+        if (c == 0) {
+            why = "contains NUL";
+        }
+        else if (Py_UNICODE_IS_SURROGATE(c)) {
+            why = "contains a lone surrogate";
+        }
+    }
+    if (why == NULL) {
+        return 0;
+    }
+    PyErr_Format(state->errors.InvalidUserContext,
+                 "user_id %s; an id is 1 to %d characters of well-formed "
+                 "text, taken exactly as it is",
+                 why, WSM_ID_MAX);
+    return -1;
+}

@@ -1,0 +1,75 @@
+/* One kind of lock, leaf only. Between wsm_lock and wsm_unlock: pointer
+ * moves, integers, Py_NewRef, raw memory; never a decref, never a call that
+ * can run Python, never a second lock.
+ *
+ * With the GIL the GIL is the lock: such a section cannot run Python, so it
+ * cannot lose the GIL either; the flag only proves that the rule is kept. */
+#ifndef WSM_LOCK_H
+#define WSM_LOCK_H
+
+#include "python.h"
+#include <assert.h>
+
+#if defined(__clang__)
+#define WSM_CAPABILITY __attribute__((capability("lock")))
+#define WSM_ACQUIRES __attribute__((acquire_capability(lock)))
+#define WSM_RELEASES __attribute__((release_capability(lock)))
+#define WSM_REQUIRES(l) __attribute__((requires_capability(l)))
+#define WSM_UNCHECKED __attribute__((no_thread_safety_analysis))
+#else
+#define WSM_CAPABILITY
+#define WSM_ACQUIRES
+#define WSM_RELEASES
+#define WSM_REQUIRES(l)
+#define WSM_UNCHECKED
+#endif
+
+#ifdef Py_GIL_DISABLED
+typedef struct WSM_CAPABILITY {
+    PyMutex mutex;
+} WsmLock;
+#else
+typedef struct WSM_CAPABILITY {
+    char held;
+} WsmLock;
+#endif
+
+static inline void wsm_lock(WsmLock *lock) WSM_ACQUIRES;
+static inline void wsm_unlock(WsmLock *lock) WSM_RELEASES;
+
+#ifdef Py_GIL_DISABLED
+static inline void WSM_UNCHECKED
+wsm_lock(WsmLock *lock)
+{
+    PyMutex_Lock(&lock->mutex);
+}
+
+static inline void WSM_UNCHECKED
+wsm_unlock(WsmLock *lock)
+{
+    PyMutex_Unlock(&lock->mutex);
+}
+#else
+static inline void WSM_UNCHECKED
+wsm_lock(WsmLock *lock)
+{
+    assert(!lock->held);
+    lock->held = 1;
+}
+
+static inline void WSM_UNCHECKED
+wsm_unlock(WsmLock *lock)
+{
+    assert(lock->held);
+    lock->held = 0;
+}
+#endif
+
+/* Forget who held it: for the child of a fork only. */
+static inline void
+wsm_lock_reset(WsmLock *lock)
+{
+    *lock = (WsmLock){0};
+}
+
+#endif

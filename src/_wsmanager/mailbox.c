@@ -1,0 +1,304 @@
+/* Invariant: while the list is not empty and the loop is not closed, a turn
+ * is on its way (armed). */
+#include "mailbox.h"
+
+#include "compat.h"
+
+#define WSM_ARMED_TRUST 1000000000 /* ns: then ask whether the loop lives */
+
+WsmMailbox *
+wsm_mailbox_of(WsmState *state, PyObject *mailboxes, PyObject *loop)
+{
+    PyObject *key = PyLong_FromVoidPtr(loop);
+    PyObject *found = NULL;
+    WsmMailbox *self = NULL;
+
+    if (key == NULL) {
+        return NULL;
+    }
+    if (PyDict_GetItemRef(mailboxes, key, &found) != 0) {
+        goto done;
+    }
+    PyTypeObject *type = state->types.Mailbox;
+    self = (WsmMailbox *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        goto done;
+    }
+    self->state = state;
+    self->loop = Py_NewRef(loop);
+    if (PyDict_SetDefaultRef(mailboxes, key, (PyObject *)self, &found) < 0) {
+        Py_CLEAR(found);
+    }
+done:
+    Py_XDECREF(self);
+    Py_DECREF(key);
+    return (WsmMailbox *)found;
+}
+
+void
+wsm_post_add(WsmPost *post, WsmConnection *connection)
+{
+    connection->wake_next = NULL;
+    if (post->tail == NULL) {
+        post->head = connection;
+    }
+    else {
+        post->tail->wake_next = connection;
+    }
+    post->tail = connection;
+}
+
+/* True if the loop has closed; an error of asking says that it has not. */
+static bool
+mailbox_loop_is_closed(WsmMailbox *self)
+{
+    PyObject *closed =
+        PyObject_CallMethodNoArgs(self->loop, self->state->names.is_closed);
+    bool is = closed == Py_True;
+    if (closed == NULL) {
+        PyErr_WriteUnraisable(self->loop);
+    }
+    Py_XDECREF(closed);
+    return is;
+}
+
+/* loop.call_soon[_threadsafe](self, context=...): the caller's context is
+ * not our callback's business. */
+static bool
+mailbox_arm(WsmMailbox *self, bool here)
+{
+    WsmState *state = self->state;
+    PyObject *args[] = {self->loop, (PyObject *)self, state->empty_context};
+    PyObject *names = PyTuple_Pack(1, state->names.context);
+    PyObject *handle = NULL;
+
+    if (names != NULL) {
+        handle = PyObject_VectorcallMethod(
+            here ? state->names.call_soon : state->names.call_soon_threadsafe,
+            args, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, names);
+        Py_DECREF(names);
+    }
+    if (handle != NULL) {
+        Py_DECREF(handle);
+        return true;
+    }
+    return false;
+}
+
+static void
+mailbox_append_locked(WsmMailbox *self, WsmPost *post)
+{
+    if (self->tail == NULL) {
+        self->head = post->head;
+    }
+    else {
+        self->tail->wake_next = post->head;
+    }
+    self->tail = post->tail;
+}
+
+/* The call that should have armed failed: closed loop, or no memory. */
+static bool
+mailbox_not_armed(WsmMailbox *self)
+{
+    PyObject *saved = wsm_error_take();
+    bool closed = mailbox_loop_is_closed(self);
+
+    wsm_lock(&self->lock);
+    self->armed = false;
+    self->dead = self->dead || closed;
+    wsm_unlock(&self->lock);
+    if (closed) {
+        Py_XDECREF(saved);
+    }
+    else {
+        wsm_error_restore(saved);
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
+    return closed;
+}
+
+bool
+wsm_mailbox_post(WsmMailbox *self, WsmPost *post, bool here)
+{
+    bool arm, ask;
+    int64_t now = wsm_now_ns();
+
+    if (post->head == NULL) {
+        return true;
+    }
+    wsm_lock(&self->lock);
+    ask = self->armed && !here && now - self->armed_at > WSM_ARMED_TRUST;
+    wsm_unlock(&self->lock);
+    bool closed = ask && mailbox_loop_is_closed(self);
+    wsm_lock(&self->lock);
+    self->dead = self->dead || closed;
+    if (self->dead) {
+        wsm_unlock(&self->lock);
+        return false;
+    }
+    arm = !self->armed;
+    if (arm) {
+        self->armed = true;
+        self->armed_at = now;
+    }
+    else if (ask) {
+        self->armed_at = now;
+    }
+    mailbox_append_locked(self, post);
+    wsm_unlock(&self->lock);
+    if (arm) {
+        if (!here) {
+            self->state->totals.wakeups++;
+        }
+        if (!mailbox_arm(self, here) && mailbox_not_armed(self)) {
+            *post = wsm_mailbox_take(self);
+            return false;
+        }
+    }
+    return true;
+}
+
+WsmPost
+wsm_mailbox_take(WsmMailbox *self)
+{
+    WsmPost post;
+    wsm_lock(&self->lock);
+    post.head = self->head;
+    post.tail = self->tail;
+    self->head = NULL;
+    self->tail = NULL;
+    self->armed = false;
+    wsm_unlock(&self->lock);
+    return post;
+}
+
+void
+wsm_mailbox_schedule(WsmMailbox *self, int64_t ns)
+{
+    WsmState *state = self->state;
+    PyObject *saved = wsm_error_take();
+    PyObject *delay = PyFloat_FromDouble((double)ns / 1e9);
+    PyObject *tick = PyObject_GetAttrString((PyObject *)self, "_tick");
+    PyObject *names = PyTuple_Pack(1, state->names.context);
+    PyObject *timer = NULL;
+
+    self->tick = ns;
+    if (delay != NULL && tick != NULL && names != NULL) {
+        PyObject *args[] = {self->loop, delay, tick, state->empty_context};
+        timer = PyObject_VectorcallMethod(
+            state->names.call_later, args,
+            3 | PY_VECTORCALL_ARGUMENTS_OFFSET, names);
+    }
+    if (timer == NULL) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
+    Py_XSETREF(self->timer, timer);
+    Py_XDECREF(delay);
+    Py_XDECREF(tick);
+    Py_XDECREF(names);
+    wsm_error_restore(saved);
+}
+
+void
+wsm_mailbox_watch(WsmMailbox *self, WsmConnection *connection)
+{
+    if (!connection->watched) {
+        connection->watched = true;
+        connection->watch_next = self->watched;
+        self->watched = (WsmConnection *)Py_NewRef((PyObject *)connection);
+    }
+}
+
+static PyObject *
+mailbox_call(PyObject *op, PyObject *Py_UNUSED(args),
+             PyObject *Py_UNUSED(kwargs))
+{
+    if (((WsmMailbox *)op)->state->on_turn(op) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+mailbox_tick(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    WsmMailbox *self = (WsmMailbox *)op;
+    Py_CLEAR(self->timer);
+    if (self->state->on_tick(op) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static int
+mailbox_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    WsmMailbox *self = (WsmMailbox *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->loop);
+    Py_VISIT(self->timer);
+    for (WsmConnection *c = self->head; c != NULL; c = c->wake_next) {
+        Py_VISIT(c);
+    }
+    for (WsmConnection *c = self->watched; c != NULL; c = c->watch_next) {
+        Py_VISIT(c);
+    }
+    return 0;
+}
+
+static int
+mailbox_clear(PyObject *op)
+{
+    WsmMailbox *self = (WsmMailbox *)op;
+    WsmConnection *posted = self->head, *watched = self->watched;
+
+    self->head = NULL;
+    self->tail = NULL;
+    self->watched = NULL;
+    while (posted != NULL) {
+        WsmConnection *next = posted->wake_next;
+        Py_DECREF(posted);
+        posted = next;
+    }
+    while (watched != NULL) {
+        WsmConnection *next = watched->watch_next;
+        Py_DECREF(watched);
+        watched = next;
+    }
+    Py_CLEAR(self->timer);
+    Py_CLEAR(self->loop);
+    return 0;
+}
+
+static void
+mailbox_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    mailbox_clear(op);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyMethodDef mailbox_methods[] = {
+    {"_tick", mailbox_tick, METH_NOARGS, "The timer's callback."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot mailbox_slots[] = {
+    {Py_tp_dealloc, mailbox_dealloc},
+    {Py_tp_traverse, mailbox_traverse},
+    {Py_tp_clear, mailbox_clear},
+    {Py_tp_call, mailbox_call},
+    {Py_tp_methods, mailbox_methods},
+    {0, NULL},
+};
+
+PyType_Spec wsm_mailbox_spec = {
+    .name = "wsmanager._wsmanager.Mailbox",
+    .basicsize = sizeof(WsmMailbox),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = mailbox_slots,
+};

@@ -1,0 +1,58 @@
+/* The door of one event loop: connections of it that have something to do,
+ * put there from any thread, one wake-up for a burst; and those it watches
+ * by a timer of its own. */
+#ifndef WSM_MAILBOX_H
+#define WSM_MAILBOX_H
+
+#include "connection.h"
+#include "lock.h"
+#include "state.h"
+
+typedef struct WsmMailbox {
+    PyObject_HEAD
+    WsmState *state; /* borrowed: our type keeps the module alive */
+    PyObject *loop; /* owned */
+    PyObject *timer; /* owned or NULL; loop's thread only */
+    WsmConnection *head; /* owned references; guarded by lock */
+    WsmConnection *tail; /* borrowed: in the list; guarded by lock */
+    WsmConnection *watched; /* owned references; loop's thread only */
+    int64_t armed_at; /* ns; guarded by lock */
+    int64_t tick; /* ns between looks at what is watched */
+    Py_ssize_t connections; /* guarded by lock */
+    WsmLock lock;
+    bool armed; /* guarded by lock: a turn is on its way */
+    bool dead; /* guarded by lock: the loop is closed */
+} WsmMailbox;
+
+/* The mailbox of a loop: found in, or added to, the dict mailboxes (by the
+ * loop's address; the mailbox keeps the loop). A new reference. */
+WsmMailbox *wsm_mailbox_of(WsmState *state, PyObject *mailboxes,
+                           PyObject *loop);
+
+/* A list of connections to post: each was marked waking by the caller, who
+ * gives a reference each. */
+typedef struct {
+    WsmConnection *head;
+    WsmConnection *tail;
+} WsmPost;
+
+/* Add one (steals the reference). */
+void wsm_post_add(WsmPost *post, WsmConnection *connection);
+
+/* Hand the list over and see that the loop turns. here: the caller runs in
+ * that very loop. False if the loop is closed: nothing was handed over, and
+ * the caller still owns the list. Runs the loop's methods. */
+bool wsm_mailbox_post(WsmMailbox *mailbox, WsmPost *post, bool here);
+
+/* All that is posted, oldest first; the caller owns the list. */
+WsmPost wsm_mailbox_take(WsmMailbox *mailbox);
+
+/* Look at the connection every tick until unwatched; loop's thread only. */
+void wsm_mailbox_watch(WsmMailbox *mailbox, WsmConnection *connection);
+
+/* Let the timer look again in ns nanoseconds. */
+void wsm_mailbox_schedule(WsmMailbox *mailbox, int64_t ns);
+
+extern PyType_Spec wsm_mailbox_spec;
+
+#endif

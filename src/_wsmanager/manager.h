@@ -1,0 +1,71 @@
+/* The one manager of a user key: its roster, its numbering, its tally. The
+ * Python methods on it are in the face. */
+#ifndef WSM_MANAGER_H
+#define WSM_MANAGER_H
+
+#include "compat.h"
+#include "connection.h"
+#include "lock.h"
+#include "roster.h"
+#include "state.h"
+
+typedef struct WsmManager {
+    PyObject_HEAD
+    WsmState *state; /* borrowed: our type keeps the module alive */
+    PyObject *attributes; /* owned or NULL: the instance's __dict__ */
+    WSM_WEAKREF_FIELD
+    PyObject *key; /* owned: exact str, or None for no user */
+    PyObject *context; /* owned: the very object that was given */
+    PyObject *mode; /* owned */
+    PyObject *waiters; /* owned list or NULL: wait_for_connection() */
+    PyObject *superseded; /* owned dict or NULL: id to removals still due */
+    WsmRoster *roster; /* owned or NULL when empty; guarded by lock */
+    uint64_t epoch;
+    uint64_t seq; /* of the last event; guarded by lock */
+    uint64_t generation; /* of the last connection; guarded by lock */
+    uint64_t emitted; /* guarded by lock */
+    uint64_t fork_generation;
+    struct WsmManager *idle_prev, *idle_next; /* guarded: registry's lock */
+    struct WsmIdleList *idle_list; /* guarded: registry's lock */
+    int64_t idle_deadline; /* ns; guarded: registry's lock */
+    WsmLock lock;
+    bool touched; /* used since the registry last looked */
+    bool service_available;
+} WsmManager;
+
+/* A manager that no registry knows yet. */
+WsmManager *wsm_manager_new(WsmState *state, PyObject *key, PyObject *context,
+                            PyObject *mode, bool service_available);
+
+/* The roster now: counted, to be given back with wsm_manager_release().
+ * NULL when there are no connections. */
+WsmRoster *wsm_manager_roster(WsmManager *self);
+void wsm_manager_release(WsmManager *self, WsmRoster *roster);
+
+/* How many connections it has now. */
+Py_ssize_t wsm_manager_count(WsmManager *self);
+
+/* Take the connection in, giving it its generation. 1; 0 if limit are there
+ * already; -1 with an exception. */
+int wsm_manager_attach(WsmManager *self, WsmConnection *connection,
+                       Py_ssize_t limit);
+
+/* Take the connection out and park its outbox in dropped. 1; 0 if it was
+ * not in (nothing changed); -1 with an exception. left: connections that
+ * remain. */
+int wsm_manager_detach(WsmManager *self, WsmConnection *connection,
+                       WsmRefList *dropped, Py_ssize_t *left);
+
+/* The connection of that id, a new reference; NULL without an exception. */
+WsmConnection *wsm_manager_find(WsmManager *self, PyObject *id);
+
+/* The child of a fork owns none of its parent's connections: forget them
+ * without touching them. */
+void wsm_manager_forget(WsmManager *self);
+
+/* For the type's slots in the face. */
+int wsm_manager_traverse(PyObject *op, visitproc visit, void *arg);
+int wsm_manager_clear(PyObject *op);
+void wsm_manager_dealloc(PyObject *op);
+
+#endif

@@ -1,0 +1,107 @@
+/* Invariant: only what needs no judgement is plain; all else is left to the
+ * careful encoder. */
+#include "payload.h"
+
+#include <math.h>
+
+#include "compat.h"
+
+#define WSM_PLAIN_DEPTH 64
+
+typedef struct {
+    Py_ssize_t budget; /* bytes of JSON still allowed */
+    bool plain;
+} WsmWalk;
+
+static void walk_value(WsmWalk *walk, PyObject *op, int depth);
+
+static void
+walk_dict(WsmWalk *walk, PyObject *op, int depth)
+{
+    PyObject *key, *value;
+    Py_ssize_t at = 0;
+
+    Py_BEGIN_CRITICAL_SECTION(op);
+    while (walk->budget >= 0 && PyDict_Next(op, &at, &key, &value)) {
+        if (PyUnicode_CheckExact(key)) {
+            walk->budget -= PyUnicode_GET_LENGTH(key) + 3;
+        }
+        else {
+            walk->plain = false;
+        }
+        walk_value(walk, value, depth);
+    }
+    Py_END_CRITICAL_SECTION();
+}
+
+static void
+walk_list(WsmWalk *walk, PyObject *op, int depth)
+{
+    Py_BEGIN_CRITICAL_SECTION(op);
+    for (Py_ssize_t i = 0; walk->budget >= 0 && i < PyList_GET_SIZE(op);
+         i++) {
+        walk_value(walk, PyList_GET_ITEM(op, i), depth);
+    }
+    Py_END_CRITICAL_SECTION();
+}
+
+static void
+walk_tuple(WsmWalk *walk, PyObject *op, int depth)
+{
+    for (Py_ssize_t i = 0; walk->budget >= 0 && i < PyTuple_GET_SIZE(op);
+         i++) {
+        walk_value(walk, PyTuple_GET_ITEM(op, i), depth);
+    }
+}
+
+static void
+walk_container(WsmWalk *walk, PyObject *op, int depth)
+{
+    if (depth == 0) {
+        walk->plain = false;
+    }
+    else if (PyDict_CheckExact(op)) {
+        walk_dict(walk, op, depth - 1);
+    }
+    else if (PyList_CheckExact(op)) {
+        walk_list(walk, op, depth - 1);
+    }
+    else if (PyTuple_CheckExact(op)) {
+        walk_tuple(walk, op, depth - 1);
+    }
+    else {
+        walk->plain = false;
+    }
+}
+
+static void
+walk_value(WsmWalk *walk, PyObject *op, int depth)
+{
+    walk->budget -= 1;
+    if (PyUnicode_CheckExact(op)) {
+        walk->budget -= PyUnicode_GET_LENGTH(op) + 1;
+    }
+    else if (op == Py_None || PyBool_Check(op)) {
+        walk->budget -= 3;
+    }
+    else if (PyLong_CheckExact(op)) {
+        int overflow = 0;
+        (void)PyLong_AsLongLongAndOverflow(op, &overflow);
+        walk->plain = walk->plain && overflow == 0;
+    }
+    else if (PyFloat_CheckExact(op)) {
+        walk->plain = walk->plain && isfinite(PyFloat_AS_DOUBLE(op));
+    }
+    else {
+        walk_container(walk, op, depth);
+    }
+}
+
+int
+wsm_payload_examine(PyObject *op, Py_ssize_t budget, bool *plain)
+{
+    WsmWalk walk = {budget, true};
+    walk_value(&walk, op, WSM_PLAIN_DEPTH);
+    *plain = walk.plain;
+    return walk.budget < 0 ? -1 : 0;
+}

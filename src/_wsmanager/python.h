@@ -1,0 +1,15 @@
+/* The only file that includes <Python.h>. */
+#ifndef WSM_PYTHON_H
+#define WSM_PYTHON_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stddef.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#if PY_VERSION_HEX < 0x030A0000
+#error "wsmanager needs CPython 3.10 or later"
+#endif
+
+#endif

@@ -1,0 +1,65 @@
+/* A list of references whose last owner is about to go.
+ * Invariant: nothing in here is dropped before wsm_reflist_drop(). */
+#include "reflist.h"
+
+#include <string.h>
+
+void
+wsm_reflist_init(WsmRefList *list)
+{
+    list->items = list->first;
+    list->count = 0;
+    list->capacity = WSM_REFLIST_INLINE;
+}
+
+static bool
+reflist_grow(WsmRefList *list)
+{
+    Py_ssize_t capacity = list->capacity * 2;
+    PyObject **items =
+        PyMem_RawMalloc((size_t)capacity * sizeof(PyObject *));
+    if (items == NULL) {
+        return false;
+    }
+    memcpy(items, list->items, (size_t)list->count * sizeof(PyObject *));
+    if (list->items != list->first) {
+        PyMem_RawFree(list->items);
+    }
+    list->items = items;
+    list->capacity = capacity;
+    return true;
+}
+
+void
+wsm_reflist_park(WsmRefList *list, PyObject *op)
+{
+    if (op == NULL) {
+        return;
+    }
+    if (list->count == list->capacity && !reflist_grow(list)) {
+        return;
+    }
+    list->items[list->count++] = op;
+}
+
+void
+wsm_reflist_drop(WsmRefList *list)
+{
+    PyObject **items = list->items;
+    Py_ssize_t count = list->count;
+    PyObject *copy[WSM_REFLIST_INLINE];
+
+    if (items == list->first) {
+        memcpy(copy, items, (size_t)count * sizeof(PyObject *));
+        list->count = 0;
+        for (Py_ssize_t i = 0; i < count; i++) {
+            Py_DECREF(copy[i]);
+        }
+        return;
+    }
+    wsm_reflist_init(list);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        Py_DECREF(items[i]);
+    }
+    PyMem_RawFree(items);
+}

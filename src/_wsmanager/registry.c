@@ -1,0 +1,451 @@
+/* Invariant: a manager is in managers (or is none) exactly once per key; it
+ * is in at most one idle list, and only while it is in managers. */
+#include "registry.h"
+
+#include "compat.h"
+#include "identity.h"
+
+#define WSM_SWEEP_STEPS 2
+
+int
+wsm_registry_init(WsmState *state)
+{
+    WsmRegistry *self = PyMem_RawCalloc(1, sizeof(WsmRegistry));
+    if (self == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    self->state = state;
+    state->registry = self;
+    self->managers = PyDict_New();
+    self->sockets = PyDict_New();
+    self->mailboxes = PyDict_New();
+    self->routed = PyDict_New();
+    return self->managers == NULL || self->sockets == NULL ||
+                   self->mailboxes == NULL || self->routed == NULL
+               ? -1
+               : 0;
+}
+
+int
+wsm_registry_traverse(WsmRegistry *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->managers);
+    Py_VISIT(self->sockets);
+    Py_VISIT(self->mailboxes);
+    Py_VISIT(self->routed);
+    Py_VISIT(self->ancestors);
+    Py_VISIT(self->none);
+    return 0;
+}
+
+void
+wsm_registry_clear(WsmRegistry *self)
+{
+    self->fresh = (WsmIdleList){NULL, NULL, 0};
+    self->departed = (WsmIdleList){NULL, NULL, 0};
+    Py_CLEAR(self->managers);
+    Py_CLEAR(self->sockets);
+    Py_CLEAR(self->mailboxes);
+    Py_CLEAR(self->routed);
+    Py_CLEAR(self->ancestors);
+    Py_CLEAR(self->none);
+}
+
+/* -- idle lists, under the lock ------------------------------------------ */
+
+static void
+idle_unlink(WsmManager *manager)
+{
+    WsmIdleList *list = manager->idle_list;
+    if (list == NULL) {
+        return;
+    }
+    if (manager->idle_prev == NULL) {
+        list->head = manager->idle_next;
+    }
+    else {
+        manager->idle_prev->idle_next = manager->idle_next;
+    }
+    if (manager->idle_next == NULL) {
+        list->tail = manager->idle_prev;
+    }
+    else {
+        manager->idle_next->idle_prev = manager->idle_prev;
+    }
+    list->count--;
+    manager->idle_list = NULL;
+}
+
+static void
+idle_append(WsmRegistry *self, WsmIdleList *list, WsmManager *manager)
+{
+    idle_unlink(manager);
+    manager->idle_deadline =
+        wsm_now_ns() + (int64_t)(self->state->settings.idle_ttl * 1e9);
+    manager->touched = false;
+    manager->idle_prev = list->tail;
+    manager->idle_next = NULL;
+    if (list->tail == NULL) {
+        list->head = manager;
+    }
+    else {
+        list->tail->idle_next = manager;
+    }
+    list->tail = manager;
+    list->count++;
+    manager->idle_list = list;
+}
+
+/* If only the table holds the manager, take it out: the caller owns it then
+ * and drops it outside the lock. NULL if it stays. */
+static PyObject *
+idle_collect(WsmRegistry *self, WsmManager *manager)
+{
+    PyObject *victim = NULL;
+
+    if (manager->roster != NULL ||
+        !PyUnstable_Object_IsUniquelyReferenced((PyObject *)manager) ||
+        PyDict_Pop(self->managers, manager->key, &victim) <= 0) {
+        return NULL;
+    }
+    idle_unlink(manager);
+    return victim;
+}
+
+/* One look at the head of a list. -1: nothing due. */
+static int
+sweep_step(WsmRegistry *self, WsmIdleList *list, Py_ssize_t most, int64_t now)
+{
+    PyObject *victim = NULL;
+    int looked = -1;
+
+    wsm_lock(&self->lock);
+    WsmManager *manager = list->head;
+    if (manager != NULL &&
+        (list->count > most || manager->idle_deadline <= now)) {
+        looked = 0;
+        if (!manager->touched || list->count > most) {
+            victim = idle_collect(self, manager);
+        }
+        if (victim == NULL) {
+            idle_append(self, &self->fresh, manager);
+        }
+    }
+    wsm_unlock(&self->lock);
+    Py_XDECREF(victim);
+    return looked;
+}
+
+void
+wsm_registry_sweep(WsmRegistry *self, int steps)
+{
+    int64_t now = wsm_now_ns();
+    Py_ssize_t most = self->state->settings.max_idle_users;
+
+    for (int i = 0; i < steps; i++) {
+        int a = sweep_step(self, &self->departed, most, now);
+        int b = sweep_step(self, &self->fresh, PY_SSIZE_T_MAX, now);
+        if (a < 0 && b < 0) {
+            return;
+        }
+    }
+}
+
+void
+wsm_registry_departed(WsmRegistry *self, WsmManager *manager)
+{
+    PyObject *saved = wsm_error_take();
+    wsm_lock(&self->lock);
+    if (manager->idle_list != NULL) {
+        idle_append(self, &self->departed, manager);
+    }
+    wsm_unlock(&self->lock);
+    wsm_registry_sweep(self, WSM_SWEEP_STEPS);
+    wsm_error_restore(saved);
+}
+
+/* -- managers ------------------------------------------------------------ */
+
+WsmManager *
+wsm_registry_find(WsmRegistry *self, PyObject *key)
+{
+    PyObject *found = NULL;
+
+    if (key == Py_None) {
+        wsm_lock(&self->lock);
+        found = Py_XNewRef((PyObject *)self->none);
+        wsm_unlock(&self->lock);
+        return (WsmManager *)found;
+    }
+    if (PyDict_GetItemRef(self->managers, key, &found) > 0) {
+        ((WsmManager *)found)->touched = true;
+    }
+    return (WsmManager *)found;
+}
+
+/* A manager this process had before it was forked, made its own. */
+static WsmManager *
+registry_ancestor(WsmRegistry *self, PyObject *key)
+{
+    PyObject *found = NULL;
+    if (self->ancestors == NULL ||
+        PyDict_Pop(self->ancestors, key, &found) <= 0) {
+        return NULL;
+    }
+    wsm_manager_forget((WsmManager *)found);
+    return (WsmManager *)found;
+}
+
+static int
+registry_admit(WsmRegistry *self, PyObject *key)
+{
+    Py_ssize_t most = self->state->settings.max_users;
+
+    if (key == Py_None) {
+        return 0;
+    }
+    if (wsm_identity_validate(self->state, key) < 0) {
+        return -1;
+    }
+    wsm_registry_sweep(self, WSM_SWEEP_STEPS);
+    if (PyDict_GET_SIZE(self->managers) >= most) {
+        wsm_registry_sweep(self, 64);
+    }
+    if (PyDict_GET_SIZE(self->managers) >= most) {
+        PyErr_Format(self->state->errors.UserLimitError,
+                     "the registry holds %zd users, max_users is %zd: raise "
+                     "it with configure(max_users=...), or let users go",
+                     PyDict_GET_SIZE(self->managers), most);
+        return -1;
+    }
+    return 0;
+}
+
+/* Put ours in, unless somebody was faster: then theirs, and ours is given
+ * back in *spare to be dropped. */
+static WsmManager *
+registry_insert(WsmRegistry *self, WsmManager *ours, PyObject **spare)
+{
+    PyObject *winner = NULL;
+
+    wsm_lock(&self->lock);
+    if (ours->key == Py_None) {
+        if (self->none == NULL) {
+            self->none = (WsmManager *)Py_NewRef((PyObject *)ours);
+        }
+        winner = Py_NewRef((PyObject *)self->none);
+    }
+    else if (PyDict_SetDefaultRef(self->managers, ours->key,
+                                  (PyObject *)ours, &winner) < 0) {
+        winner = NULL;
+    }
+    if (winner == (PyObject *)ours && ours->key != Py_None) {
+        idle_append(self, &self->fresh, ours);
+    }
+    wsm_unlock(&self->lock);
+    *spare = (PyObject *)ours;
+    return (WsmManager *)winner;
+}
+
+WsmManager *
+wsm_registry_get(WsmRegistry *self, PyObject *key, PyObject *context,
+                 PyObject *mode, bool service_available)
+{
+    WsmManager *manager = wsm_registry_find(self, key);
+    if (manager != NULL || PyErr_Occurred()) {
+        return manager;
+    }
+    if (registry_admit(self, key) < 0) {
+        return NULL;
+    }
+    manager = registry_ancestor(self, key);
+    if (manager == NULL) {
+        if (PyErr_Occurred()) {
+            return NULL;
+        }
+        manager = wsm_manager_new(self->state, key, context, mode,
+                                  service_available);
+    }
+    if (manager == NULL) {
+        return NULL;
+    }
+    PyObject *spare;
+    WsmManager *winner = registry_insert(self, manager, &spare);
+    Py_DECREF(spare);
+    return winner;
+}
+
+void
+wsm_registry_adopt(WsmRegistry *self, WsmManager *manager)
+{
+    PyObject *saved = wsm_error_take();
+    PyObject *spare = (PyObject *)registry_ancestor(self, manager->key);
+    if (manager->fork_generation != self->state->fork_generation) {
+        wsm_manager_forget(manager);
+    }
+    Py_XDECREF(spare);
+    WsmManager *winner = registry_insert(
+        self, (WsmManager *)Py_NewRef((PyObject *)manager), &spare);
+    if (winner == NULL) {
+        PyErr_WriteUnraisable((PyObject *)manager);
+    }
+    Py_DECREF(spare);
+    Py_XDECREF(winner);
+    wsm_error_restore(saved);
+}
+
+/* -- sockets ------------------------------------------------------------- */
+
+WsmConnection *
+wsm_registry_by_socket(WsmRegistry *self, PyObject *socket)
+{
+    PyObject *found = NULL;
+    PyObject *address = PyLong_FromVoidPtr(socket);
+    if (address == NULL) {
+        return NULL;
+    }
+    if (PyDict_GetItemRef(self->sockets, address, &found) < 0) {
+        found = NULL;
+    }
+    Py_DECREF(address);
+    return (WsmConnection *)found;
+}
+
+int
+wsm_registry_enter(WsmRegistry *self, WsmConnection *connection)
+{
+    PyObject *address = PyLong_FromVoidPtr(connection->websocket);
+    if (address == NULL) {
+        return -1;
+    }
+    int result =
+        PyDict_SetItem(self->sockets, address, (PyObject *)connection);
+    Py_DECREF(address);
+    if (result == 0) {
+        self->state->totals.opened++;
+        wsm_lock(&connection->mailbox->lock);
+        connection->mailbox->connections++;
+        wsm_unlock(&connection->mailbox->lock);
+    }
+    return result;
+}
+
+static void
+registry_leave_mailbox(WsmRegistry *self, WsmMailbox *mailbox)
+{
+    PyObject *gone = NULL;
+
+    wsm_lock(&mailbox->lock);
+    bool last = --mailbox->connections == 0;
+    wsm_unlock(&mailbox->lock);
+    if (!last) {
+        return;
+    }
+    PyObject *address = PyLong_FromVoidPtr(mailbox->loop);
+    if (address == NULL ||
+        PyDict_Pop(self->mailboxes, address, &gone) < 0) {
+        PyErr_WriteUnraisable((PyObject *)mailbox);
+    }
+    Py_XDECREF(address);
+    Py_XDECREF(gone);
+}
+
+void
+wsm_registry_leave(WsmRegistry *self, WsmConnection *connection)
+{
+    PyObject *saved = wsm_error_take();
+    PyObject *found = NULL, *routed = NULL;
+    PyObject *address = PyLong_FromVoidPtr(connection->websocket);
+
+    if (address == NULL ||
+        PyDict_GetItemRef(self->sockets, address, &found) < 0 ||
+        (found == (PyObject *)connection &&
+         PyDict_DelItem(self->sockets, address) < 0) ||
+        (connection->routed &&
+         PyDict_Pop(self->routed, connection->id, &routed) < 0)) {
+        PyErr_WriteUnraisable((PyObject *)connection);
+    }
+    Py_XDECREF(routed);
+    Py_XDECREF(found);
+    Py_XDECREF(address);
+    self->state->totals.closed++;
+    registry_leave_mailbox(self, connection->mailbox);
+    wsm_error_restore(saved);
+}
+
+/* -- the whole ----------------------------------------------------------- */
+
+PyObject *
+wsm_registry_managers(WsmRegistry *self)
+{
+    PyObject *list = PyDict_Values(self->managers);
+    if (list != NULL && self->none != NULL &&
+        PyList_Append(list, (PyObject *)self->none) < 0) {
+        Py_CLEAR(list);
+    }
+    return list;
+}
+
+void
+wsm_registry_forget(WsmRegistry *self)
+{
+    wsm_lock_reset(&self->lock);
+    self->state->fork_generation++;
+    self->fresh = (WsmIdleList){NULL, NULL, 0};
+    self->departed = (WsmIdleList){NULL, NULL, 0};
+    /* Not dropped: a transport's finalizer would touch the selector that is
+     * still shared with the parent. */
+    self->ancestors = self->managers;
+    if (self->none != NULL) {
+        wsm_manager_forget(self->none);
+    }
+    self->managers = PyDict_New();
+    self->sockets = PyDict_New();
+    self->mailboxes = PyDict_New();
+    self->routed = PyDict_New();
+    if (self->managers == NULL || self->sockets == NULL ||
+        self->mailboxes == NULL || self->routed == NULL) {
+        Py_FatalError("wsmanager: no memory for an empty registry");
+    }
+}
+
+int
+wsm_registry_reset(WsmRegistry *self)
+{
+    PyObject *managers = PyDict_New(), *sockets = PyDict_New();
+    PyObject *mailboxes = PyDict_New(), *routed = PyDict_New();
+    WsmRefList old;
+
+    wsm_reflist_init(&old);
+    if (managers == NULL || sockets == NULL || mailboxes == NULL ||
+        routed == NULL) {
+        Py_XDECREF(managers);
+        Py_XDECREF(sockets);
+        Py_XDECREF(mailboxes);
+        Py_XDECREF(routed);
+        return -1;
+    }
+    wsm_lock(&self->lock);
+    while (self->fresh.head != NULL) {
+        idle_unlink(self->fresh.head);
+    }
+    while (self->departed.head != NULL) {
+        idle_unlink(self->departed.head);
+    }
+    wsm_reflist_park(&old, self->managers);
+    wsm_reflist_park(&old, self->sockets);
+    wsm_reflist_park(&old, self->mailboxes);
+    wsm_reflist_park(&old, self->routed);
+    wsm_reflist_park(&old, (PyObject *)self->none);
+    wsm_reflist_park(&old, self->ancestors);
+    self->managers = managers;
+    self->sockets = sockets;
+    self->mailboxes = mailboxes;
+    self->routed = routed;
+    self->ancestors = NULL;
+    self->none = NULL;
+    wsm_unlock(&self->lock);
+    wsm_reflist_drop(&old);
+    return 0;
+}

@@ -1,0 +1,70 @@
+/* Every user's manager, every connected socket, every loop's mailbox. */
+#ifndef WSM_REGISTRY_H
+#define WSM_REGISTRY_H
+
+#include "lock.h"
+#include "mailbox.h"
+#include "manager.h"
+#include "state.h"
+
+typedef struct WsmIdleList {
+    WsmManager *head, *tail; /* borrowed: the dict owns them */
+    Py_ssize_t count;
+} WsmIdleList;
+
+typedef struct WsmRegistry {
+    WsmState *state; /* borrowed: owns this */
+    PyObject *managers; /* owned dict: key to manager */
+    PyObject *sockets; /* owned dict: address of a websocket to Connection */
+    PyObject *mailboxes; /* owned dict: address of a loop to Mailbox */
+    PyObject *routed; /* owned dict: connection id to user key, see None */
+    PyObject *ancestors; /* owned dict or NULL: of the process before fork */
+    WsmManager *none; /* owned or NULL: the manager of None */
+    /* Guard the lists and every change of managers. A private dict with
+     * exact str keys runs no Python code, so it may be used under it. */
+    WsmLock lock;
+    WsmIdleList fresh; /* by deadline: not seen leaving */
+    WsmIdleList departed; /* by departure: last connection gone */
+} WsmRegistry;
+
+int wsm_registry_init(WsmState *state);
+int wsm_registry_traverse(WsmRegistry *self, visitproc visit, void *arg);
+void wsm_registry_clear(WsmRegistry *self);
+
+/* The manager of a key (exact str or None): a new reference, or NULL; error
+ * set only if the lookup failed. */
+WsmManager *wsm_registry_find(WsmRegistry *self, PyObject *key);
+
+/* The manager of a key, made if there is none yet: a new reference. NULL
+ * with InvalidUserContext, UserLimitError or MemoryError. */
+WsmManager *wsm_registry_get(WsmRegistry *self, PyObject *key,
+                             PyObject *context, PyObject *mode,
+                             bool service_available);
+
+/* A manager held since before a fork joins this process. */
+void wsm_registry_adopt(WsmRegistry *self, WsmManager *manager);
+
+/* The connection that has this websocket, a new reference; NULL without an
+ * exception if none. */
+WsmConnection *wsm_registry_by_socket(WsmRegistry *self, PyObject *socket);
+
+/* Enter and leave the table of sockets. */
+int wsm_registry_enter(WsmRegistry *self, WsmConnection *connection);
+void wsm_registry_leave(WsmRegistry *self, WsmConnection *connection);
+
+/* The manager's last connection has left. May drop other, idle managers. */
+void wsm_registry_departed(WsmRegistry *self, WsmManager *manager);
+
+/* Drop up to steps managers that nobody holds and whose time is over. */
+void wsm_registry_sweep(WsmRegistry *self, int steps);
+
+/* A new list of all managers. */
+PyObject *wsm_registry_managers(WsmRegistry *self);
+
+/* The child of a fork: empty, fresh locks, nothing of the parent touched. */
+void wsm_registry_forget(WsmRegistry *self);
+
+/* Forget every manager; for tests. -1 with an exception. */
+int wsm_registry_reset(WsmRegistry *self);
+
+#endif

@@ -1,0 +1,32 @@
+/* The small objects that calls give back. */
+#ifndef WSM_RESULTS_H
+#define WSM_RESULTS_H
+
+#include "event.h"
+#include "state.h"
+
+/* What became of an event so far; immutable. */
+PyObject *wsm_receipt_new(WsmState *state, WsmEvent *event);
+
+/* A value that may also be awaited; steals the reference (NULL passes). */
+PyObject *wsm_answer_new(WsmState *state, PyObject *value);
+
+/* A str that knows its generation and may be awaited. */
+PyObject *wsm_connection_id_new(WsmState *state, PyObject *id,
+                                uint64_t generation);
+
+/* The generation of a ConnectionId; 0 of any other object. */
+uint64_t wsm_connection_id_generation(WsmState *state, PyObject *id);
+
+/* Raise StopIteration(value), whatever the value is. */
+void wsm_raise_stop(PyObject *value);
+
+/* Raise what a throw(typ, val=None, tb=None) was given (PEP 342). */
+void wsm_raise_thrown(PyObject *const *args, Py_ssize_t nargs);
+
+extern PyType_Spec wsm_receipt_spec;
+extern PyType_Spec wsm_answer_spec;
+/* Its base is str: made with wsm_connection_id_type(). */
+PyObject *wsm_connection_id_type(PyObject *module);
+
+#endif

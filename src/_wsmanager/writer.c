@@ -1,0 +1,632 @@
+/* Invariant: a connection is busy from the moment it enters a batch until
+ * its job is finished; only the thread of its loop writes to it. */
+#include "writer.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "compat.h"
+#include "driver.h"
+#include "evict.h"
+#include "manager.h"
+
+#define WSM_JOB_EVENTS 256
+#define WSM_TICK_SOON 5000000 /* ns: somebody waits for a transport */
+#define WSM_TICK_LAZY 500000000 /* ns: only unsent bytes to look at */
+
+/* -- batches ------------------------------------------------------------- */
+
+void
+wsm_batch_init(WsmBatch *batch)
+{
+    batch->jobs = batch->first_jobs;
+    batch->events = batch->first_events;
+    batch->job_count = 0;
+    batch->event_count = 0;
+    batch->job_capacity = WSM_BATCH_INLINE;
+    batch->event_capacity = WSM_BATCH_INLINE;
+}
+
+static void *
+batch_grow(void *old, const void *inside, size_t item, uint32_t count,
+           size_t capacity)
+{
+    void *memory = PyMem_RawMalloc(item * capacity);
+    if (memory == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    memcpy(memory, old, item * count);
+    if (old != inside) {
+        PyMem_RawFree(old);
+    }
+    return memory;
+}
+
+static int
+batch_reserve_events(WsmBatch *batch, size_t more)
+{
+    size_t need = batch->event_count + more;
+    if (need <= batch->event_capacity) {
+        return 0;
+    }
+    if (need < 2 * (size_t)batch->event_capacity) {
+        need = 2 * (size_t)batch->event_capacity;
+    }
+    void *events =
+        batch_grow(batch->events, batch->first_events, sizeof(PyObject *),
+                   batch->event_count, need);
+    if (events == NULL) {
+        return -1;
+    }
+    batch->events = events;
+    batch->event_capacity = (uint32_t)need;
+    return 0;
+}
+
+int
+wsm_batch_reserve(WsmBatch *batch, Py_ssize_t jobs)
+{
+    size_t need = batch->job_count + (size_t)jobs;
+    if (need > batch->job_capacity) {
+        void *grown =
+            batch_grow(batch->jobs, batch->first_jobs, sizeof(WsmJob),
+                       batch->job_count, need);
+        if (grown == NULL) {
+            return -1;
+        }
+        batch->jobs = grown;
+        batch->job_capacity = (uint32_t)need;
+    }
+    return batch_reserve_events(batch, (size_t)jobs);
+}
+
+void
+wsm_batch_add(WsmBatch *batch, WsmConnection *connection, WsmEvent *event)
+{
+    WsmJob *job = &batch->jobs[batch->job_count++];
+    job->connection = (WsmConnection *)Py_NewRef((PyObject *)connection);
+    job->first = batch->event_count;
+    job->count = 0;
+    job->fd = -1;
+    job->way = WSM_WAY_LIBRARY;
+    job->taken = 0;
+    if (event != NULL) {
+        batch->events[batch->event_count++] = Py_NewRef((PyObject *)event);
+        job->count = 1;
+    }
+}
+
+static void
+batch_drop(WsmBatch *batch)
+{
+    for (uint32_t i = 0; i < batch->job_count; i++) {
+        Py_DECREF(batch->jobs[i].connection);
+    }
+    for (uint32_t i = 0; i < batch->event_count; i++) {
+        Py_XDECREF(batch->events[i]);
+    }
+    if (batch->jobs != batch->first_jobs) {
+        PyMem_RawFree(batch->jobs);
+    }
+    if (batch->events != batch->first_events) {
+        PyMem_RawFree(batch->events);
+    }
+    wsm_batch_init(batch);
+}
+
+/* -- before the system call ---------------------------------------------- */
+
+static void
+writer_add_gap(WsmBatch *batch, WsmJob *job)
+{
+    WsmEvent *gap = wsm_connection_gap(job->connection);
+    if (gap == NULL) {
+        if (PyErr_Occurred()) {
+            PyErr_WriteUnraisable((PyObject *)job->connection);
+        }
+        return;
+    }
+    wsm_event_count(gap, WSM_QUEUED, 1);
+    batch->events[batch->event_count++] = (PyObject *)gap;
+    job->count++;
+}
+
+/* Move the connection's outbox into the batch. What finds no room in memory
+ * stays in the outbox. */
+static void
+writer_fill(WsmBatch *batch, WsmJob *job)
+{
+    WsmConnection *connection = job->connection;
+    uint32_t most = connection->outbox.count;
+
+    if (most > WSM_JOB_EVENTS) {
+        most = WSM_JOB_EVENTS;
+    }
+    if (batch_reserve_events(batch, most + 1) < 0) {
+        PyErr_WriteUnraisable((PyObject *)connection);
+        return;
+    }
+    job->first = batch->event_count;
+    if (connection->gap_count > 0) {
+        writer_add_gap(batch, job);
+    }
+    wsm_lock(&connection->manager->lock);
+    for (uint32_t i = 0; connection->open && i < most; i++) {
+        WsmEvent *event = wsm_connection_pop_locked(connection);
+        if (event == NULL) {
+            break;
+        }
+        batch->events[batch->event_count++] = (PyObject *)event;
+        job->count++;
+    }
+    wsm_unlock(&connection->manager->lock);
+}
+
+/* -- after it ------------------------------------------------------------ */
+
+static WsmEvent *
+job_event(const WsmBatch *batch, const WsmJob *job, uint32_t i)
+{
+    return (WsmEvent *)batch->events[job->first + i];
+}
+
+static void
+job_settle(WsmBatch *batch, WsmJob *job, uint32_t from, uint32_t to,
+           WsmOutcome outcome)
+{
+    WsmTotals *totals = &job->connection->state->totals;
+    for (uint32_t i = from; i < to; i++) {
+        wsm_event_settle(job_event(batch, job, i), job->connection->id,
+                         outcome);
+    }
+    if (outcome == WSM_SENT) {
+        totals->sent += to - from;
+        totals->direct += to - from;
+    }
+    else {
+        totals->failed += to - from;
+    }
+}
+
+/* Back into the outbox, in front, as they were. */
+static void
+job_put_back(WsmBatch *batch, WsmJob *job, uint32_t from)
+{
+    WsmConnection *connection = job->connection;
+    uint32_t i = job->count;
+    bool lost = false;
+
+    wsm_lock(&connection->manager->lock);
+    while (i > from && connection->open && !lost) {
+        WsmEvent *event = job_event(batch, job, i - 1);
+        lost = wsm_connection_unpop_locked(connection, event) < 0;
+        if (!lost) {
+            i--;
+            batch->events[job->first + i] = NULL;
+        }
+    }
+    wsm_unlock(&connection->manager->lock);
+    if (i > from) {
+        /* Closed meanwhile; or no memory, and then a part cannot be sent
+         * without the part before it. */
+        job_settle(batch, job, from, i, WSM_FAILED);
+        if (lost) {
+            wsm_evict(connection, "no memory");
+        }
+    }
+}
+
+static void
+job_block(WsmConnection *connection)
+{
+    WsmMailbox *mailbox = connection->mailbox;
+
+    wsm_lock(&connection->manager->lock);
+    connection->blocked = connection->open;
+    wsm_unlock(&connection->manager->lock);
+    connection->since = wsm_now_ns();
+    wsm_mailbox_watch(mailbox, connection);
+    if (mailbox->timer == NULL || mailbox->tick > WSM_TICK_SOON) {
+        if (mailbox->timer != NULL) {
+            PyObject *result = PyObject_CallMethodNoArgs(
+                mailbox->timer, connection->state->names.cancel);
+            if (result == NULL) {
+                PyErr_WriteUnraisable(mailbox->timer);
+            }
+            Py_XDECREF(result);
+        }
+        wsm_mailbox_schedule(mailbox, WSM_TICK_SOON);
+    }
+}
+
+static void
+job_watch(WsmConnection *connection)
+{
+    WsmMailbox *mailbox = connection->mailbox;
+
+    wsm_mailbox_watch(mailbox, connection);
+    if (mailbox->timer == NULL) {
+        wsm_mailbox_schedule(mailbox, WSM_TICK_LAZY);
+    }
+}
+
+/* The kernel took a part, or nothing for now: the event that is cut goes to
+ * the transport, which will tell when there is room; the rest waits here,
+ * where it is bounded. */
+static void
+job_short(WsmBatch *batch, WsmJob *job)
+{
+    size_t left = job->taken < 0 ? 0 : (size_t)job->taken;
+    WsmConnection *connection = job->connection;
+    uint32_t i = 0;
+    size_t size = 0;
+    const unsigned char *data = NULL;
+
+    for (; i < job->count; i++) {
+        data = wsm_event_frame(job_event(batch, job, i), &size);
+        if (left < size) {
+            break;
+        }
+        left -= size;
+    }
+    job_settle(batch, job, 0, i, WSM_SENT);
+    if (i == job->count) {
+        return;
+    }
+    if (wsm_channel_handover(connection->channel, data + left,
+                             size - left) < 0) {
+        PyErr_WriteUnraisable(connection->channel->transport);
+        job_settle(batch, job, i, job->count, WSM_FAILED);
+        wsm_evict(connection, "gone");
+        return;
+    }
+    job_settle(batch, job, i, i + 1, WSM_SENT);
+    job_put_back(batch, job, i + 1);
+    job_block(connection);
+}
+
+static bool
+job_errno_is_passing(Py_ssize_t taken)
+{
+    return taken == -EAGAIN || taken == -EWOULDBLOCK || taken == -ENOBUFS ||
+           taken == -ENOMEM;
+}
+
+static void
+job_direct(WsmBatch *batch, WsmJob *job)
+{
+    WsmConnection *connection = job->connection;
+    size_t total = 0;
+
+    for (uint32_t i = 0; i < job->count; i++) {
+        total += wsm_event_size(job_event(batch, job, i));
+    }
+    if (job->taken < 0 && !job_errno_is_passing(job->taken)) {
+        job_settle(batch, job, 0, job->count, WSM_FAILED);
+        wsm_evict(connection, "gone");
+        return;
+    }
+    if (job->taken > 0) {
+        connection->channel->written += (uint64_t)job->taken;
+    }
+    connection->errors = 0;
+    if (job->taken == (Py_ssize_t)total) {
+        job_settle(batch, job, 0, job->count, WSM_SENT);
+        if (!connection->watched) {
+            job_watch(connection);
+        }
+        return;
+    }
+    job_short(batch, job);
+}
+
+/* Not the direct way: the library's own send, event by event. */
+static void
+job_library(WsmBatch *batch, WsmJob *job, WsmDrive *drive)
+{
+    WsmEvent *event = NULL;
+
+    if (job->count > 0) {
+        job_put_back(batch, job, 1);
+        event = job_event(batch, job, 0);
+        batch->events[job->first] = NULL;
+    }
+    wsm_drive(drive, job->connection, event);
+}
+
+/* Not busy any more. In a hot run its mailbox gets it: what follows in this
+ * turn of the loop waits for the turn's end. */
+static void
+job_finish(WsmJob *job, bool hot, WsmPost *post)
+{
+    WsmConnection *connection = job->connection;
+    bool wake;
+
+    wsm_lock(&connection->manager->lock);
+    connection->busy = false;
+    wake = connection->open && !connection->waking && !connection->blocked &&
+           (hot || connection->outbox.count > 0);
+    if (wake) {
+        connection->waking = true;
+    }
+    wsm_unlock(&connection->manager->lock);
+    if (wake) {
+        wsm_post_add(post,
+                     (WsmConnection *)Py_NewRef((PyObject *)connection));
+    }
+}
+
+static void
+job_done(WsmBatch *batch, WsmJob *job, WsmDrive *drive, bool hot,
+         WsmPost *post)
+{
+    if (job->way == WSM_WAY_LIBRARY) {
+        job_library(batch, job, drive);
+        return; /* the driver ends being busy, now or later */
+    }
+    if (job->way == WSM_WAY_DIRECT) {
+        job_direct(batch, job);
+    }
+    else if (job->way == WSM_WAY_WAIT) {
+        job_put_back(batch, job, 0);
+        job_block(job->connection);
+    }
+    else {
+        job_settle(batch, job, 0, job->count, WSM_FAILED);
+        wsm_evict(job->connection, "gone");
+    }
+    job_finish(job, hot, post);
+}
+
+/* -- a run --------------------------------------------------------------- */
+
+static void
+writer_prepare(WsmBatch *batch)
+{
+    for (uint32_t i = 0; i < batch->job_count; i++) {
+        WsmConnection *connection = batch->jobs[i].connection;
+        if (connection->channel == NULL) {
+            continue;
+        }
+        WsmWay way = wsm_channel_check(connection->channel);
+        if (way != WSM_WAY_LIBRARY && batch->jobs[i].count == 0) {
+            writer_fill(batch, &batch->jobs[i]);
+        }
+        batch->jobs[i].way = way;
+        batch->jobs[i].fd = connection->channel->fd;
+    }
+}
+
+static void
+writer_send(WsmBatch *batch)
+{
+    Py_BEGIN_ALLOW_THREADS
+    for (uint32_t i = 0; i < batch->job_count; i++) {
+        WsmJob *job = &batch->jobs[i];
+        if (job->way == WSM_WAY_DIRECT && job->count > 0) {
+            job->taken = wsm_channel_send(
+                job->fd, batch->events + job->first, job->count);
+        }
+    }
+    Py_END_ALLOW_THREADS
+}
+
+int
+wsm_writer_run(WsmState *state, PyObject *loop, WsmBatch *batch, bool hot)
+{
+    WsmDrive drive = {.state = state, .loop = loop};
+    WsmPost post = {NULL, NULL};
+    bool direct = false;
+
+    writer_prepare(batch);
+    for (uint32_t i = 0; i < batch->job_count; i++) {
+        direct = direct || (batch->jobs[i].way == WSM_WAY_DIRECT &&
+                            batch->jobs[i].count > 0);
+    }
+    if (direct) {
+        writer_send(batch);
+    }
+    for (uint32_t i = 0; i < batch->job_count; i++) {
+        job_done(batch, &batch->jobs[i], &drive, hot, &post);
+    }
+    if (post.head != NULL &&
+        !wsm_mailbox_post(post.head->mailbox, &post, true)) {
+        wsm_evict_post(&post);
+    }
+    batch_drop(batch);
+    return wsm_drive_end(&drive);
+}
+
+/* -- turns and ticks ----------------------------------------------------- */
+
+/* Add the connection if there is something to write and nobody does. */
+static void
+turn_add(WsmBatch *batch, WsmConnection *connection)
+{
+    wsm_lock(&connection->manager->lock);
+    bool write = connection->open && !connection->busy &&
+                 !connection->blocked && connection->outbox.count > 0;
+    if (write) {
+        connection->busy = true;
+    }
+    wsm_unlock(&connection->manager->lock);
+    if (write) {
+        wsm_batch_add(batch, connection, NULL);
+    }
+}
+
+static int
+turn_collect(WsmBatch *batch, WsmPost *post)
+{
+    Py_ssize_t count = 0;
+    for (WsmConnection *c = post->head; c != NULL; c = c->wake_next) {
+        count++;
+    }
+    int result = wsm_batch_reserve(batch, count);
+    WsmConnection *connection = post->head;
+    while (connection != NULL) {
+        WsmConnection *next = connection->wake_next;
+        connection->wake_next = NULL;
+        wsm_lock(&connection->manager->lock);
+        connection->waking = false;
+        wsm_unlock(&connection->manager->lock);
+        if (result == 0) {
+            turn_add(batch, connection);
+        }
+        Py_DECREF(connection);
+        connection = next;
+    }
+    return result;
+}
+
+int
+wsm_writer_turn(PyObject *op)
+{
+    WsmMailbox *mailbox = (WsmMailbox *)op;
+    WsmPost post = wsm_mailbox_take(mailbox);
+    WsmBatch batch;
+
+    wsm_batch_init(&batch);
+    Py_INCREF(op);
+    int result = turn_collect(&batch, &post);
+    if (result == 0) {
+        result = wsm_writer_run(mailbox->state, mailbox->loop, &batch, false);
+    }
+    else {
+        batch_drop(&batch);
+    }
+    Py_DECREF(op);
+    return result;
+}
+
+/* Whether the peer's kernel takes what was sent: bytes that stay unsent for
+ * too long, with none acknowledged, are a peer that has gone or frozen. */
+static bool
+tick_is_stuck(WsmChannel *channel, int64_t now, int64_t most)
+{
+    uint64_t unsent = wsm_channel_unsent(channel);
+    uint64_t acknowledged = channel->written - unsent;
+
+    if (unsent == 0) {
+        channel->stuck_since = 0;
+    }
+    else if (channel->stuck_since == 0 ||
+             acknowledged != channel->acknowledged) {
+        channel->stuck_since = now;
+    }
+    channel->acknowledged = acknowledged;
+    return unsent != 0 && now - channel->stuck_since > most;
+}
+
+/* Look at one; true if it needs more looking. */
+static bool
+tick_look(WsmConnection *connection, WsmBatch *batch, bool *waits)
+{
+    int64_t now = wsm_now_ns();
+    int64_t most = (int64_t)(connection->state->settings.outbox_max_age * 1e9);
+    WsmChannel *channel = connection->channel;
+
+    if (!connection->open) {
+        return false;
+    }
+    if (connection->blocked) {
+        WsmWay way = wsm_channel_check(channel);
+        if (way == WSM_WAY_GONE) {
+            wsm_evict(connection, "gone");
+            return false;
+        }
+        if (way != WSM_WAY_WAIT) {
+            wsm_lock(&connection->manager->lock);
+            connection->blocked = false;
+            wsm_unlock(&connection->manager->lock);
+            turn_add(batch, connection);
+            return true;
+        }
+    }
+    if ((connection->blocked || connection->driver != NULL) &&
+        now - connection->since > most) {
+        wsm_evict_slow(connection, "age");
+        return false;
+    }
+    if (channel != NULL && tick_is_stuck(channel, now, most)) {
+        wsm_evict_slow(connection, "age");
+        return false;
+    }
+    *waits = *waits || connection->blocked;
+    return connection->blocked || connection->driver != NULL ||
+           (channel != NULL && channel->stuck_since != 0);
+}
+
+static Py_ssize_t
+tick_count(const WsmConnection *list)
+{
+    Py_ssize_t count = 0;
+    for (; list != NULL; list = list->watch_next) {
+        count++;
+    }
+    return count;
+}
+
+int
+wsm_writer_tick(PyObject *op)
+{
+    WsmMailbox *mailbox = (WsmMailbox *)op;
+    WsmConnection *connection = mailbox->watched;
+    WsmBatch batch;
+    bool waits = false;
+    int64_t tick = mailbox->tick;
+
+    wsm_batch_init(&batch);
+    if (wsm_batch_reserve(&batch, tick_count(connection)) < 0) {
+        PyErr_WriteUnraisable(op);
+        wsm_mailbox_schedule(mailbox, WSM_TICK_LAZY);
+        return 0;
+    }
+    Py_INCREF(op);
+    mailbox->watched = NULL;
+    while (connection != NULL) {
+        WsmConnection *next = connection->watch_next;
+        connection->watched = false;
+        connection->watch_next = NULL;
+        if (tick_look(connection, &batch, &waits)) {
+            wsm_mailbox_watch(mailbox, connection);
+        }
+        Py_DECREF(connection);
+        connection = next;
+    }
+    bool freed = batch.job_count > 0;
+    int result =
+        wsm_writer_run(mailbox->state, mailbox->loop, &batch, false);
+    if (mailbox->watched != NULL && mailbox->timer == NULL) {
+        tick = freed || tick >= WSM_TICK_LAZY ? WSM_TICK_SOON : 2 * tick;
+        wsm_mailbox_schedule(
+            mailbox, waits && tick < WSM_TICK_LAZY / 2 ? tick
+                     : waits                           ? WSM_TICK_LAZY / 2
+                                                       : WSM_TICK_LAZY);
+    }
+    Py_DECREF(op);
+    return result;
+}
+
+void
+wsm_writer_resume(PyObject *op)
+{
+    WsmConnection *connection = (WsmConnection *)op;
+    WsmPost post = {NULL, NULL};
+
+    wsm_lock(&connection->manager->lock);
+    connection->blocked = false;
+    bool wake = connection->open && !connection->waking &&
+                connection->outbox.count > 0;
+    if (wake) {
+        connection->waking = true;
+    }
+    wsm_unlock(&connection->manager->lock);
+    if (wake) {
+        wsm_post_add(&post, (WsmConnection *)Py_NewRef(op));
+        if (!wsm_mailbox_post(connection->mailbox, &post, true)) {
+            wsm_evict_post(&post);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+"""Fixtures of the whole suite: a clean registry, a second loop, child processes, real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.children import Outcome, run_child
+from support.loops import LoopThread, loop_factories
+from support.plants import Nursery
+
+import wsmanager
+
+
+@pytest.fixture(autouse=True)
+def clean_registry() -> Iterator[None]:
+    """Each test starts with no user, no connection and the default configuration."""
+    settings = wsmanager.get_config()
+    wsmanager.reset_manager_registry()
+    yield
+    wsmanager.configure(**settings)
+    wsmanager.reset_manager_registry()
+
+
+@pytest.fixture
+def loop_thread() -> Iterator[LoopThread]:
+    """A second event loop, running in a thread of its own."""
+    with LoopThread() as thread:
+        yield thread
+
+
+@pytest.fixture(params=loop_factories(), ids=lambda factory: factory.__module__.split(".")[0])
+def any_loop_thread(request: pytest.FixtureRequest) -> Iterator[LoopThread]:
+    """The same, once with asyncio's loop and once with uvloop's."""
+    with LoopThread(request.param) as thread:
+        yield thread
+
+
+@pytest.fixture(params=loop_factories(), ids=lambda factory: factory.__module__.split(".")[0])
+def run(request: pytest.FixtureRequest) -> Callable[[Callable[[], Any]], Any]:
+    """Run a coroutine function on a fresh loop, once of asyncio and once of uvloop."""
+
+    def go(main: Callable[[], Any]) -> Any:
+        loop = request.param()
+        try:
+            return loop.run_until_complete(main())
+        finally:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+            loop.close()
+
+    return go
+
+
+@pytest.fixture
+def run_isolated(tmp_path: Path) -> Callable[..., Outcome]:
+    """Run a script in a process of its own and tell how it ended."""
+
+    def run(script: str, *args: object, **options: object) -> Outcome:
+        return run_child(script, *args, cwd=tmp_path, **options)  # type: ignore[arg-type]
+
+    return run
+
+
+@pytest.fixture
+def isolated(run_isolated: Callable[..., Outcome]) -> Callable[..., Outcome]:
+    """The same, and it must end well."""
+
+    def run(script: str, *args: object, **options: object) -> Outcome:
+        outcome = run_isolated(script, *args, **options)
+        assert outcome.ok, outcome.explain()
+        return outcome
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Nursery:
+    """Builds of the core with a known bug in."""
+    if os.environ.get("WSMANAGER_SANITIZE"):
+        pytest.skip("the controls compile a plain core, which a sanitizer's run cannot load")
+    nursery = Nursery(tmp_path_factory.mktemp("plants"))
+    if not nursery.available:
+        pytest.skip("the controls compile the core from its sources; no C compiler is here")
+    return nursery
+
+
+@pytest.fixture
+def fast_switches() -> Iterator[None]:
+    """Threads take turns as often as the interpreter can, so that races show."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.fixture
+def task_count() -> Callable[[], int]:
+    """How many tasks the running loop has made since the fixture was first called."""
+    made = 0
+
+    def factory(loop: asyncio.AbstractEventLoop, coro: object, **options: object) -> object:
+        nonlocal made
+        made += 1
+        return asyncio.Task(coro, loop=loop, **options)  # type: ignore[arg-type]
+
+    def count() -> int:
+        loop = asyncio.get_running_loop()
+        if loop.get_task_factory() is not factory:
+            loop.set_task_factory(factory)  # type: ignore[arg-type]
+        return made
+
+    return count

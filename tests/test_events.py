@@ -1,0 +1,238 @@
+"""What an event looks like on the wire, in each of the envelopes."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import json
+import re
+from typing import Any
+
+import pytest
+from support.sockets import StarletteSocket
+
+import wsmanager
+from wsmanager import (
+    UnifiedWebSocketManager,
+    get_websocket_manager,
+)
+
+
+@pytest.fixture
+async def wire() -> tuple[UnifiedWebSocketManager, StarletteSocket]:
+    """A user with one socket."""
+    manager = get_websocket_manager("ann")
+    socket = StarletteSocket()
+    manager.add_connection(socket)
+    return manager, socket
+
+
+Wire = tuple[UnifiedWebSocketManager, StarletteSocket]
+
+# -- envelopes ------------------------------------------------------------------
+
+
+async def test_the_default_envelope(wire: Wire) -> None:
+    manager, socket = wire
+    data = {"agent_name": "a", "tool_name": "t", "n": [1, {"x": None}]}
+    before = dt.datetime.now(dt.timezone.utc)
+    receipt = await manager.emit_event("tool_executing", data, thread_id="chat", run_id="run-1")
+    (event,) = socket.events
+    assert set(event) == {
+        "id", "type", "payload", "user_id", "thread_id", "run_id", "timestamp",
+        "agent_name", "tool_name",
+    }  # fmt: skip
+    assert event["type"] == "tool_executing"
+    assert event["payload"] == data
+    assert event["user_id"] == "ann"
+    assert event["thread_id"] == "chat"
+    assert event["run_id"] == "run-1"
+    assert event["agent_name"] == "a"
+    assert event["tool_name"] == "t"
+    assert event["id"] == receipt.id
+    assert re.fullmatch(r"[0-9a-f]{16}:[1-9][0-9]*", event["id"])
+    stamp = dt.datetime.fromisoformat(event["timestamp"])
+    assert stamp.utcoffset() == dt.timedelta(0)
+    assert abs((stamp - before).total_seconds()) < 5
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00", event["timestamp"])
+
+
+async def test_what_was_not_given_is_null(wire: Wire) -> None:
+    manager, socket = wire
+    await manager.emit_event("x")
+    (event,) = socket.events
+    assert event["payload"] == {}
+    assert event["thread_id"] is None
+    assert event["run_id"] is None
+    assert "agent_name" not in event
+    assert "tool_name" not in event
+
+
+async def test_the_id_comes_first(wire: Wire) -> None:
+    """A consumer may cut it out without parsing the rest."""
+    manager, socket = wire
+    await manager.emit_event("x", {"id": "mine"})
+    await manager.send_to_user({"type": "y", "payload": {}})
+    for text in socket.texts:
+        assert text.startswith('{"id":"')
+
+
+async def test_ids_count_up_by_one_within_an_epoch(wire: Wire) -> None:
+    manager, socket = wire
+    for n in range(10):
+        await manager.emit_event("x", {"n": n})
+    epochs, numbers = zip(*(event["id"].split(":") for event in socket.events), strict=True)
+    assert len(set(epochs)) == 1
+    first = int(numbers[0])
+    assert [int(number) for number in numbers] == list(range(first, first + 10))
+
+
+async def test_epochs_of_users_differ() -> None:
+    ids = {get_websocket_manager(f"u{n}").emit_event("x").id.split(":")[0] for n in range(50)}
+    assert len(ids) == 50
+
+
+ENVELOPES = {
+    "payload": lambda e: e["payload"] == {"agent_name": "a", "n": 1} and "n" not in e,
+    "mixed": lambda e: e["payload"] == {"agent_name": "a", "n": 1} and e["n"] == 1,
+    "data": lambda e: e["data"] == {"agent_name": "a", "n": 1} and "payload" not in e,
+    "flat": lambda e: e["n"] == 1 and "payload" not in e and "data" not in e,
+}
+
+
+@pytest.mark.parametrize("envelope", ENVELOPES)
+async def test_envelopes(wire: Wire, envelope: str) -> None:
+    manager, socket = wire
+    wsmanager.configure(envelope=envelope)
+    await manager.emit_event("x", {"agent_name": "a", "n": 1})
+    await manager.send_to_user({"type": "x", "data": {"agent_name": "a", "n": 1}})
+    await manager.send_to_user({"type": "x", "payload": {"agent_name": "a", "n": 1}})
+    for event in socket.events:
+        assert ENVELOPES[envelope](event), event
+        assert event["type"] == "x"
+        assert event["agent_name"] == "a"
+        assert event["user_id"] == "ann"
+        assert event["id"]
+        assert event["timestamp"]
+
+
+async def test_mixed_has_no_data_key_and_keeps_the_root_fields(wire: Wire) -> None:
+    """The bridge's message for the page that reads ``payload`` and for the one that reads the root."""
+    manager, socket = wire
+    wsmanager.configure(envelope="mixed")
+    await manager.send_to_user(
+        {
+            "type": "tool_completed",
+            "run_id": "run-7",
+            "agent_name": "researcher",
+            "tool_name": "search",
+            "timestamp": "2026-01-01T00:00:00+00:00",
+            "results": [1],
+            "data": {"tool_name": "search", "result": [1], "execution_time_ms": 3},
+        }
+    )
+    (event,) = socket.events
+    assert "data" not in event
+    assert event["payload"]["tool_name"] == "search"
+    assert event["payload"]["result"] == [1]
+    assert event["tool_name"] == "search"
+    assert event["execution_time_ms"] == 3
+    assert event["run_id"] == "run-7"
+    assert event["results"] == [1]
+    assert event["timestamp"] == "2026-01-01T00:00:00+00:00"
+
+
+@pytest.mark.parametrize("envelope", ["mixed", "flat"])
+async def test_data_cannot_forge_the_envelope(wire: Wire, envelope: str) -> None:
+    """Fields of the data named as those of the envelope do not replace them."""
+    manager, socket = wire
+    wsmanager.configure(envelope=envelope)
+    await manager.emit_event("x", {"type": "forged", "id": "forged", "user_id": "mallory"})
+    (event,) = socket.events
+    assert event["type"] == "x"
+    assert event["id"] != "forged"
+    assert event["user_id"] == "ann"
+    (text,) = socket.texts
+    keys = [key for key, _ in json.loads(text, object_pairs_hook=list)]
+    assert len(keys) == len(set(keys)), "a key twice: parsers disagree on what it means"
+
+
+async def test_an_envelope_of_ones_own(wire: Wire) -> None:
+    manager, socket = wire
+
+    def envelope(event: dict[str, Any]) -> dict[str, Any]:
+        return {"kind": event["type"], "body": event["payload"], "v": 2}
+
+    wsmanager.configure(envelope=envelope)
+    await manager.emit_event("x", {"n": 1})
+    (event,) = socket.events
+    assert event["kind"] == "x"
+    assert event["body"] == {"n": 1}
+    assert event["v"] == 2
+    assert event["id"]
+
+
+async def test_an_envelope_that_raises_sends_nothing(wire: Wire) -> None:
+    manager, socket = wire
+
+    def envelope(event: dict[str, Any]) -> dict[str, Any]:
+        raise LookupError("bug in the envelope")
+
+    wsmanager.configure(envelope=envelope)
+    with pytest.raises(LookupError):
+        manager.emit_event("x", {})
+    assert socket.texts == []
+
+
+@pytest.mark.parametrize("wrong", ["no-such", 5, None, ""])
+def test_an_unknown_envelope_is_refused(wrong: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        wsmanager.configure(envelope=wrong)
+
+
+async def test_a_message_keeps_its_own_id_fields_where_given(wire: Wire) -> None:
+    manager, socket = wire
+    await manager.send_to_user(
+        {"type": "x", "payload": {}, "thread_id": "t9", "run_id": "r9", "extra": {"a": 1}}
+    )
+    (event,) = socket.events
+    assert (event["thread_id"], event["run_id"]) == ("t9", "r9")
+    assert event["extra"] == {"a": 1}
+    assert event["user_id"] == "ann"
+
+
+async def test_a_message_whose_other_fields_are_its_data(wire: Wire) -> None:
+    manager, socket = wire
+    await manager.send_to_user({"type": "notice", "text": "hello", "level": 2})
+    (event,) = socket.events
+    assert event["type"] == "notice"
+    assert event["payload"] == {"text": "hello", "level": 2}
+
+
+@pytest.mark.parametrize(
+    "message", [{}, {"payload": {}}, {"type": None}, {"type": 5}, {"type": ""}, [], "text", None, 5]
+)
+async def test_a_message_without_a_type_is_refused(wire: Wire, message: Any) -> None:
+    manager, socket = wire
+    with pytest.raises((TypeError, ValueError)):
+        manager.send_to_user(message)
+    with pytest.raises((TypeError, ValueError)):
+        wsmanager.broadcast(message)
+    assert socket.texts == []
+
+
+@pytest.mark.parametrize("event_type", ["", None, 5, b"x", ["x"]])
+async def test_event_types_are_text(wire: Wire, event_type: Any) -> None:
+    manager, socket = wire
+    with pytest.raises((TypeError, ValueError)):
+        manager.emit_event(event_type, {})
+    assert socket.texts == []
+
+
+async def test_an_enum_as_event_type(wire: Wire) -> None:
+    class Kind(str, enum.Enum):
+        STARTED = "agent_started"
+
+    manager, socket = wire
+    await manager.emit_event(Kind.STARTED, {})
+    assert socket.types == ["agent_started"]

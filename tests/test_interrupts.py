@@ -1,0 +1,81 @@
+"""F10: KeyboardInterrupt at any moment leaves a registry that is whole and heals itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support.sockets import FailingSocket, StarletteSocket
+from support.waiting import eventually, turns
+
+from wsmanager import get_websocket_manager
+
+
+@pytest.mark.timeout(120)
+def test_interrupts_leave_no_stray_connection(isolated: Callable[..., Any]) -> None:
+    """Timers that interrupt add, emit and remove; closed sockets are gone after one sweep."""
+    outcome = isolated("interrupts.py", 400, timeout=100)
+    assert "strays 0" in outcome.out
+
+
+@pytest.mark.timeout(120)
+def test_control_a_core_that_keeps_strays_is_caught(
+    nursery: Any, run_isolated: Callable[..., Any]
+) -> None:
+    outcome = run_isolated("interrupts.py", 400, package=nursery.package("KEEP_STRAY"), timeout=100)
+    assert outcome.status == 1, outcome.explain()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_twenty_thousand_interrupts(isolated: Callable[..., Any]) -> None:
+    assert "strays 0" in isolated("interrupts.py", 20_000, timeout=1700).out
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+async def test_an_interrupt_inside_a_send_is_the_emitters(error: type[BaseException]) -> None:
+    """Raised by Ctrl-C while a socket's code runs: not swallowed, and the others have the event."""
+    manager = get_websocket_manager("ann")
+    before, after = StarletteSocket(), StarletteSocket()
+    manager.add_connection(before)
+    manager.add_connection(FailingSocket(error(), times=1))
+    manager.add_connection(after)
+    with pytest.raises(error):
+        manager.emit_event("x", {})
+        await turns(2)
+    await eventually(lambda: before.types == ["x"] and after.types == ["x"])
+    await manager.emit_event("y", {})
+    assert before.types == after.types == ["x", "y"]
+
+
+@pytest.mark.parametrize("after", range(8))
+async def test_cancellation_at_each_turn_of_an_emitting_task(after: int) -> None:
+    """A task that connects, emits and disconnects, cancelled after n turns: all or nothing."""
+    manager = get_websocket_manager("ann")
+    steady = StarletteSocket()
+    manager.add_connection(steady)
+
+    async def session() -> None:
+        socket = StarletteSocket()
+        connection_id = await manager.add_connection(socket)
+        try:
+            await asyncio.sleep(0)
+            await manager.emit_event("one", {})
+            await asyncio.sleep(0)
+            await manager.emit_event("two", {})
+            await manager.emit_event("slow", {}).flushed(1)
+            await asyncio.sleep(0)
+        finally:
+            await manager.remove_connection(connection_id)
+
+    task = asyncio.create_task(session())
+    await turns(after)
+    task.cancel()
+    await asyncio.wait([task])
+    await turns(3)
+    assert len(manager) == 1
+    assert steady.types in ([], ["one"], ["one", "two"], ["one", "two", "slow"])
+    await manager.emit_event("end", {})
+    assert steady.types[-1] == "end"

@@ -1,0 +1,442 @@
+"""Emitting from any thread to connections of any loop: order per sender, nothing lost, no wait."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import gc
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support.loops import LoopThread, loop_factories
+from support.sockets import FailingSocket, HangingSocket, StarletteSocket, SyncSocket
+from support.waiting import eventually, eventually_sync
+
+import wsmanager
+from wsmanager import get_manager_registry_status, get_websocket_manager
+
+
+def check_senders(socket: Any, senders: int, each: int) -> None:
+    """Every event of every sender once, in the order in which that sender emitted it."""
+    seen: dict[int, list[int]] = defaultdict(list)
+    for event in socket.events:
+        seen[event["payload"]["sender"]].append(event["payload"]["n"])
+    assert sorted(seen) == list(range(senders))
+    for sender, numbers in seen.items():
+        assert numbers == list(range(each)), f"sender {sender}: lost, doubled or out of order"
+
+
+def start(functions: list[Callable[[], None]]) -> None:
+    """Run all at once in threads of their own; an exception in one is the caller's."""
+    barrier = threading.Barrier(len(functions))
+
+    def run(function: Callable[[], None]) -> None:
+        barrier.wait()
+        function()
+
+    with concurrent.futures.ThreadPoolExecutor(len(functions)) as pool:
+        for future in [pool.submit(run, function) for function in functions]:
+            future.result(60)
+
+
+class LoopMarking(StarletteSocket):
+    """Remembers which loop and thread each send ran in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ran_in: set[tuple[int, int]] = set()
+
+    async def send_text(self, data: str) -> None:
+        self.ran_in.add((id(asyncio.get_running_loop()), threading.get_ident()))
+        self.take(data)
+
+
+# -- L3: the storm --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("awaited", [False, True], ids=["fire and forget", "receipt read"])
+def test_order_per_sender_into_one_loop(
+    any_loop_thread: LoopThread, fast_switches: None, awaited: bool
+) -> None:
+    manager = get_websocket_manager("ann")
+    socket = LoopMarking()
+    manager.add_connection(socket, loop=any_loop_thread.loop)
+    senders, each = 8, 200
+    wsmanager.configure(outbox_max_events=senders * each)
+
+    def sender(number: int) -> None:
+        for n in range(each):
+            delivery = manager.emit_event("x", {"sender": number, "n": n})
+            if awaited:
+                assert delivery.receipt.queued + delivery.receipt.sent == 1
+
+    start([lambda number=number: sender(number) for number in range(senders)])
+    eventually_sync(lambda: len(socket.texts) == senders * each, 20)
+    check_senders(socket, senders, each)
+    assert socket.ran_in == {(id(any_loop_thread.loop), any_loop_thread.thread.ident)}
+
+
+def test_several_loops_in_several_threads(fast_switches: None) -> None:
+    """F14: a user with sockets in four loops, asyncio and uvloop, and sixteen senders."""
+    factories = (loop_factories() * 4)[:4]
+    loops = [LoopThread(factory) for factory in factories]
+    senders, each = 16, 60
+    wsmanager.configure(outbox_max_events=senders * each)
+    manager = get_websocket_manager("ann")
+    sockets = []
+    try:
+        for thread in loops:
+            thread.__enter__()
+            socket = LoopMarking()
+            sockets.append(socket)
+            thread.call(manager.add_connection, socket)
+
+        def sender(number: int) -> None:
+            for n in range(each):
+                manager.emit_event("x", {"sender": number, "n": n})
+
+        start([lambda number=number: sender(number) for number in range(senders)])
+        for socket, thread in zip(sockets, loops, strict=True):
+            eventually_sync(lambda socket=socket: len(socket.texts) == senders * each, 20)
+            check_senders(socket, senders, each)
+            assert socket.ran_in == {(id(thread.loop), thread.thread.ident)}
+    finally:
+        for thread in loops:
+            thread.close()
+
+
+async def test_senders_on_the_loop_and_off_it(fast_switches: None) -> None:
+    """Some emit inside the owning loop, some outside: each one's own order holds."""
+    manager = get_websocket_manager("ann")
+    socket = StarletteSocket()
+    manager.add_connection(socket)
+    each = 150
+    wsmanager.configure(outbox_max_events=10 * each)
+
+    def off(number: int) -> None:
+        for n in range(each):
+            manager.emit_event("x", {"sender": number, "n": n})
+
+    async def on(number: int) -> None:
+        for n in range(each):
+            manager.emit_event("x", {"sender": number, "n": n})
+            if n % 10 == 0:
+                await asyncio.sleep(0)
+
+    await asyncio.gather(on(0), on(1), *(asyncio.to_thread(off, number) for number in range(2, 6)))
+    await eventually(lambda: len(socket.texts) == 6 * each, 20)
+    check_senders(socket, 6, each)
+
+
+def test_control_a_reordered_mailbox_is_caught(
+    nursery: Any, run_isolated: Callable[..., Any]
+) -> None:
+    """A mailbox that hands out the newest first: the same check in a child fails."""
+    assert run_isolated("storm.py", 8, 200, timeout=60).ok
+    outcome = run_isolated("storm.py", 8, 200, package=nursery.package("LIFO"), timeout=60)
+    assert outcome.status == 1, outcome.explain()
+
+
+def test_control_a_lost_wakeup_is_caught(nursery: Any, run_isolated: Callable[..., Any]) -> None:
+    """A mailbox that sometimes does not wake its loop: the same check in a child fails."""
+    outcome = run_isolated("storm.py", 8, 200, package=nursery.package("LOST_WAKEUP"), timeout=60)
+    assert outcome.status == 1, outcome.explain()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_the_long_storm(isolated: Callable[..., Any]) -> None:
+    isolated("storm.py", 64, 100_000, timeout=3500)
+
+
+def test_one_wakeup_for_a_burst(loop_thread: LoopThread) -> None:
+    """A thousand events while the loop is busy elsewhere: it is woken a few times, not a thousand."""
+    manager = get_websocket_manager("ann")
+    socket = SyncSocket()
+    manager.add_connection(socket, loop=loop_thread.loop)
+    wsmanager.configure(outbox_max_events=2000)
+    woken = 0
+    original = loop_thread.loop.call_soon_threadsafe
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        nonlocal woken
+        woken += 1
+        return original(*args, **kwargs)
+
+    loop_thread.loop.call_soon_threadsafe = counting  # type: ignore[method-assign]
+    busy = threading.Event()
+    original(busy.wait, 10)
+    for n in range(1000):
+        manager.emit_event("x", {"n": n})
+    busy.set()
+    eventually_sync(lambda: len(socket.texts) == 1000)
+    assert woken <= 3
+    assert [event["payload"]["n"] for event in socket.events] == list(range(1000))
+
+
+def test_an_emit_never_waits_for_a_blocked_loop(loop_thread: LoopThread) -> None:
+    """F7 in its short form: one loop blocked, the emitter and the other loop go on."""
+    manager = get_websocket_manager("ann")
+    blocked, free = SyncSocket(), SyncSocket()
+    manager.add_connection(blocked, loop=loop_thread.loop)
+    with LoopThread() as other:
+        manager.add_connection(free, loop=other.loop)
+        loop_thread.loop.call_soon_threadsafe(time.sleep, 1.0)
+        begin = time.perf_counter()
+        for n in range(100):
+            manager.emit_event("x", {"n": n})
+        assert time.perf_counter() - begin < 0.8
+        eventually_sync(lambda: len(free.texts) == 100, 0.8)
+        assert blocked.texts == []
+        eventually_sync(lambda: len(blocked.texts) == 100)
+    assert [event["payload"]["n"] for event in blocked.events] == list(range(100))
+
+
+# -- loops that end -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factory", loop_factories(), ids=lambda f: f.__module__.split(".")[0])
+def test_a_closed_loop_is_survived(factory: Callable[[], Any]) -> None:
+    """Its connections are evicted; the emitter never sees "Event loop is closed"."""
+    manager = get_websocket_manager("ann")
+    dead = StarletteSocket()
+    thread = LoopThread(factory)
+    with thread:
+        thread.call(manager.add_connection, dead)
+    assert thread.loop.is_closed()
+    with LoopThread() as living:
+        alive = StarletteSocket()
+        manager.add_connection(alive, loop=living.loop)
+        receipt = manager.emit_event("x", {}).receipt
+        eventually_sync(lambda: alive.types == ["x"])
+        manager.emit_event("y", {})
+        eventually_sync(lambda: alive.types == ["x", "y"])
+        assert dead.texts == []
+        assert receipt.queued + receipt.sent >= 1
+        assert len(manager) == 1
+    assert get_manager_registry_status()["total_connections"] <= 1
+
+
+def test_a_loop_closed_with_events_on_their_way() -> None:
+    """Stopped between the emit and the turn that would have sent: no crash, no hang, no error."""
+    manager = get_websocket_manager("ann")
+    loop = asyncio.new_event_loop()
+    socket = SyncSocket()
+    manager.add_connection(socket, loop=loop)
+    deliveries = [manager.emit_event("x", {"n": n}) for n in range(10)]
+    loop.close()
+    for n in range(10):
+        manager.emit_event("y", {"n": n})
+    assert socket.texts == []
+    assert len(manager) == 0
+    del deliveries
+    gc.collect()
+
+
+def test_a_loop_that_runs_only_later() -> None:
+    """Events for a loop that has not started yet wait for it."""
+    manager = get_websocket_manager("ann")
+    loop = asyncio.new_event_loop()
+    socket = SyncSocket()
+    manager.add_connection(socket, loop=loop)
+    for n in range(5):
+        manager.emit_event("x", {"n": n})
+    assert socket.texts == []
+    loop.run_until_complete(asyncio.sleep(0.01))
+    assert [event["payload"]["n"] for event in socket.events] == list(range(5))
+    loop.close()
+
+
+def test_asyncio_run_after_asyncio_run() -> None:
+    """Test suites and scripts make one loop after another; nothing of the old one interferes."""
+    manager = get_websocket_manager("ann")
+    for n in range(20):
+        socket = StarletteSocket()
+
+        async def main(socket: StarletteSocket = socket, n: int = n) -> None:
+            manager.add_connection(socket)
+            assert await manager.emit_event("x", {"n": n})
+
+        asyncio.run(main())
+        assert [event["payload"]["n"] for event in socket.events] == [n]
+    manager.emit_event("x", {})
+    assert len(manager) == 0
+
+
+def test_loops_are_freed(loop_thread: LoopThread) -> None:
+    """A closed loop is not kept for ever by the registry that once had a connection of it."""
+    import weakref
+
+    manager = get_websocket_manager("ann")
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(asyncio.sleep(0))
+    connection_id = manager.add_connection(SyncSocket(), loop=loop)
+    manager.emit_event("x", {})
+    loop.run_until_complete(asyncio.sleep(0.01))
+    manager.remove_connection(connection_id)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    alive = weakref.ref(loop)
+    del loop
+    for _ in range(3):
+        get_websocket_manager("bob").add_connection(SyncSocket(), loop=loop_thread.loop)
+        gc.collect()
+    assert alive() is None
+
+
+# -- places without a loop ------------------------------------------------------
+
+
+def test_emitting_from_del(loop_thread: LoopThread) -> None:
+    manager = get_websocket_manager("ann")
+    socket = SyncSocket()
+    manager.add_connection(socket, loop=loop_thread.loop)
+
+    class Dying:
+        def __del__(self) -> None:
+            manager.emit_event("dying", {})
+
+    cycle = [Dying()]
+    cycle.append(cycle)  # type: ignore[arg-type]
+    del cycle
+    gc.collect()
+    Dying()
+    eventually_sync(lambda: socket.types == ["dying", "dying"])
+
+
+def test_emitting_from_a_signal_handler(loop_thread: LoopThread) -> None:
+    import signal
+
+    manager = get_websocket_manager("ann")
+    socket = SyncSocket()
+    manager.add_connection(socket, loop=loop_thread.loop)
+    previous = signal.signal(signal.SIGUSR1, lambda *_: manager.emit_event("signal", {}))
+    try:
+        for _ in range(20):
+            signal.raise_signal(signal.SIGUSR1)
+            manager.emit_event("main", {})
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    eventually_sync(lambda: len(socket.texts) == 40)
+    assert socket.types.count("signal") == 20
+
+
+async def test_emitting_from_a_pool_thread_inside_a_tool() -> None:
+    """The shape of agent code: a coroutine, a pool thread, and the emit in there."""
+    manager = get_websocket_manager("ann")
+    socket = StarletteSocket()
+    manager.add_connection(socket)
+
+    def tool() -> bool:
+        manager.emit_event("tool_executing", {"tool_name": "search"})
+        return bool(manager.emit_event("tool_completed", {"tool_name": "search"}))
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        assert await asyncio.get_running_loop().run_in_executor(pool, tool)
+    await eventually(lambda: socket.types == ["tool_executing", "tool_completed"])
+
+
+async def test_emitting_from_another_loops_coroutine(loop_thread: LoopThread) -> None:
+    manager = get_websocket_manager("ann")
+    socket = StarletteSocket()
+    manager.add_connection(socket)
+
+    async def there() -> bool:
+        return bool(await manager.emit_event("x", {}))
+
+    future = asyncio.run_coroutine_threadsafe(there(), loop_thread.loop)
+    assert await asyncio.wrap_future(future) is True
+    await eventually(lambda: socket.types == ["x"])
+
+
+# -- churn ----------------------------------------------------------------------
+
+
+def test_connections_come_and_go_under_fire(fast_switches: None) -> None:
+    """A socket gets a contiguous run of each sender's events while it is there, and none after."""
+    manager = get_websocket_manager("ann")
+    stop = threading.Event()
+    wsmanager.configure(outbox_max_events=100_000)
+    with LoopThread() as thread:
+        problems: list[str] = []
+
+        def sender(number: int) -> None:
+            n = 0
+            while not stop.is_set():
+                manager.emit_event("x", {"sender": number, "n": n})
+                n += 1
+                if n % 20 == 0:
+                    time.sleep(0.001)
+
+        def churn() -> None:
+            for _ in range(60):
+                socket = SyncSocket()
+                connection_id = thread.call(manager.add_connection, socket)
+                time.sleep(0.003)
+                assert thread.call(manager.remove_connection, connection_id)
+                thread.call(lambda: None)
+                count = len(socket.texts)
+                seen: dict[int, list[int]] = defaultdict(list)
+                for event in socket.events:
+                    seen[event["payload"]["sender"]].append(event["payload"]["n"])
+                for numbers in seen.values():
+                    if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+                        problems.append(f"not contiguous: {numbers[:20]}")
+                thread.call(lambda: None)
+                if len(socket.texts) != count:
+                    problems.append("an event after the removal")
+            stop.set()
+
+        start([lambda k=k: sender(k) for k in range(4)] + [churn])
+        assert problems == []
+        assert len(manager) == 0
+
+
+def test_failures_in_another_loop_are_dealt_with_there(loop_thread: LoopThread) -> None:
+    manager = get_websocket_manager("ann")
+    gone, hanging, good = FailingSocket(ConnectionResetError()), HangingSocket(), SyncSocket()
+    for socket in (gone, hanging, good):
+        manager.add_connection(socket, loop=loop_thread.loop)
+    for _ in range(3):
+        manager.emit_event("x", {})
+    eventually_sync(lambda: len(good.texts) == 3)
+    eventually_sync(lambda: len(manager) == 2)
+    assert gone.attempts == 1
+    loop_thread.call(hanging.release)
+    eventually_sync(lambda: len(hanging.texts) == 3)
+
+
+def test_reset_while_everybody_emits(loop_thread: LoopThread, fast_switches: None) -> None:
+    stop = threading.Event()
+
+    def sender() -> None:
+        while not stop.is_set():
+            manager = get_websocket_manager("ann")
+            manager.add_connection(SyncSocket(), loop=loop_thread.loop)
+            manager.emit_event("x", {})
+
+    def resetter() -> None:
+        for _ in range(50):
+            wsmanager.reset_manager_registry()
+            time.sleep(0.001)
+        stop.set()
+
+    start([sender] * 4 + [resetter])
+    wsmanager.reset_manager_registry()
+    assert get_manager_registry_status()["total_connections"] == 0
+
+
+def test_the_gil_is_not_turned_on_by_the_import() -> None:
+    """On a free-threaded build the import must not switch the GIL back on, once that is claimed."""
+    if not hasattr(sys, "_is_gil_enabled"):
+        pytest.skip("only free-threaded builds (3.13t on) can tell")
+    import sysconfig
+
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        pytest.skip("this interpreter was built with the GIL")
+    assert sys._is_gil_enabled() is False

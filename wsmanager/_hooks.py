@@ -1,0 +1,25 @@
+"""Ties the C core to the package, once, when the package is imported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import _log, _wsmanager, adapters, events
+from .connections import WebSocketConnection
+from .mode import WebSocketManagerMode
+
+core: Any = _wsmanager
+"""The core with what is not for users: ``_install``, ``_configure``, ``_settings``."""
+
+core._install(
+    encode=events.encode,
+    encode_any=events.encode_any,
+    decode=events.decode,
+    as_mapping=events.as_mapping,
+    resolve=adapters.resolve,
+    close=adapters.close,
+    report=_log.report,
+    record_type=WebSocketConnection,
+    mode=WebSocketManagerMode.UNIFIED,
+)
+events.Limits.max_event_bytes = core._settings()["max_event_bytes"]

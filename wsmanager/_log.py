@@ -1,0 +1,127 @@
+"""What the package says to ``logging``: loggers below ``"wsmanager"``, one line a record.
+
+A record never holds a payload, and users and connections are in it by a short
+hash only. Texts that come from outside are escaped, so none can forge a line.
+The text of an error can hold anything, so it is shown at DEBUG only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+__all__ = ["error_name", "hashed", "one_line", "report", "warn_unavailable"]
+
+logging.getLogger("wsmanager").addHandler(logging.NullHandler())
+
+_REGISTRY: Final = logging.getLogger("wsmanager.registry")
+_WRITER: Final = logging.getLogger("wsmanager.writer")
+
+_KINDS: Final[Mapping[str, tuple[logging.Logger, int, str]]] = {
+    "evicted": (_REGISTRY, logging.INFO, "connection removed"),
+    "error": (_WRITER, logging.WARNING, "send failed"),
+    "slow": (_WRITER, logging.WARNING, "slow connection"),
+    "availability": (_REGISTRY, logging.WARNING, "service availability"),
+    "await": (_REGISTRY, logging.WARNING, "a manager was awaited"),
+}
+
+QUIET_SECONDS: Final = 10.0
+"""After a record of a kind and reason, its like is counted, not logged, for so long."""
+
+_MAX_KEPT: Final = 256
+_last: dict[tuple[str, str], tuple[float, int]] = {}  # when it was last logged, how many since
+
+
+def report(kind: str, reason: str, fields: Mapping[str, Any] | None) -> None:
+    """Log what the core saw: *kind* is a row of the table above, *reason* a constant."""
+    logger, level, title = _KINDS.get(kind, (_WRITER, logging.WARNING, kind))
+    if not logger.isEnabledFor(level):
+        return
+    repeated = _repeated(kind, reason)
+    if repeated is None:
+        return
+    extra: dict[str, Any] = {"event": kind, "reason": reason}
+    words = [f"{title}: {one_line(reason)}"]
+    for name, value in (fields or {}).items():
+        label, shown = _shown(name, value)
+        extra[label] = shown
+        words.append(f"{label}={shown}")
+    if repeated:
+        extra["repeated"] = repeated
+        words.append(f"({repeated} more like it since the last record)")
+    logger.log(level, "%s", " ".join(words), extra=extra)
+    error = (fields or {}).get("error")
+    if isinstance(error, BaseException) and logger.isEnabledFor(logging.DEBUG):
+        logger.debug("%s: %s", title, one_line(str(error)), extra=extra)
+
+
+def warn_unavailable(why: str, error: BaseException | None = None) -> None:
+    """The one warning of an availability check that did not succeed."""
+    _REGISTRY.warning(
+        "availability check %s; managers made now have service_available=False",
+        why,
+        extra={"event": "availability", "reason": why},
+    )
+    if error is not None and _REGISTRY.isEnabledFor(logging.DEBUG):
+        _REGISTRY.debug(
+            "availability check: %s", one_line(str(error)), extra={"event": "availability"}
+        )
+
+
+def hashed(text: str) -> str:
+    """A short name for an id: the same for the same id on every host and day."""
+    return hashlib.blake2s(
+        text.encode("utf-8", "surrogatepass"), digest_size=6, person=b"wsmngr"
+    ).hexdigest()
+
+
+def one_line(text: str, limit: int = 200) -> str:
+    """*text* on one line, with what is not plainly visible escaped, and not too long."""
+    cut = text if len(text) <= limit else text[:limit] + "..."
+    if cut.isprintable():
+        return cut
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
+
+
+def error_name(error: BaseException) -> str:
+    """The type of an error, with its module where it is not a builtin."""
+    kind = type(error)
+    name = (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    return one_line(name)
+
+
+_HASHED: Final = {"user_id": "user_hash", "connection_id": "conn", "thread_id": "thread_hash"}
+_RESERVED: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+
+
+def _shown(name: str, value: Any) -> tuple[str, Any]:
+    """The label and the value a field is logged with."""
+    if name in _HASHED:
+        return _HASHED[name], None if value is None else hashed(str(value))
+    label = f"{name}_" if name in _RESERVED else name
+    if isinstance(value, BaseException):
+        return label, error_name(value)
+    if value is None or isinstance(value, (bool, int, float)):
+        return label, value
+    return label, one_line(str(value))
+
+
+def _repeated(kind: str, reason: str) -> int | None:
+    """How many like it were not logged since the last; ``None``: do not log this one."""
+    now = time.monotonic()
+    key = (kind, reason)
+    if key not in _last and len(_last) >= _MAX_KEPT:
+        _last.clear()
+    when, missed = _last.get(key, (float("-inf"), 0))
+    if now - when < QUIET_SECONDS:
+        _last[key] = (when, missed + 1)
+        return None
+    _last[key] = (now, 0)
+    return missed

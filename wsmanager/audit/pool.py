@@ -1,0 +1,123 @@
+"""The index pass over many files, on all processors where that pays."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Final
+
+from .facts import Facts, extract
+from .names import Names, Patterns
+
+#: Below so many bytes, starting processes takes longer than the work.
+_WORTH_IT: Final = 3_000_000
+_BATCH_BYTES: Final = 1_500_000
+
+_patterns: Patterns | None = None
+
+Progress = Callable[[int, int], None]
+
+
+def index(
+    paths: list[str], names: Names, jobs: int | None, progress: Progress | None, method: str | None = None
+) -> Iterator[Facts]:
+    """The facts of every file, in any order.
+
+    *jobs* is a number of processes, None for one a processor. *method* is a start method of
+    :mod:`multiprocessing`; None takes fork where it is safe and spawn elsewhere.
+    """
+    sizes = [_size(path) for path in paths]
+    jobs = jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or os.cpu_count() or 1
+    if jobs == 1 or sum(sizes) < _WORTH_IT:
+        yield from _alone(paths, names, progress)
+        return
+    done = 0
+    for batch in _pooled(_batches(paths, sizes), names, jobs, method):
+        done += len(batch)
+        if progress:
+            progress(done, len(paths))
+        yield from batch
+
+
+def _alone(paths: list[str], names: Names, progress: Progress | None) -> Iterator[Facts]:
+    patterns = Patterns(names)
+    for number, path in enumerate(paths, 1):
+        yield extract(path, patterns)
+        if progress:
+            progress(number, len(paths))
+
+
+def _pooled(
+    batches: list[list[str]], names: Names, jobs: int, method: str | None
+) -> Iterator[list[Facts]]:
+    context = multiprocessing.get_context(method or _start_method())
+    left = list(reversed(batches))
+    while left:
+        with ProcessPoolExecutor(jobs, context, _start, (names,)) as pool:
+            running: dict[Future[list[Facts]], list[str]] = {}
+            try:
+                while left or running:
+                    while left and len(running) < jobs * 3:
+                        batch = left.pop()
+                        running[pool.submit(_work, batch)] = batch
+                    ready, _ = wait(running, return_when=FIRST_COMPLETED)
+                    for future in ready:
+                        result = future.result()
+                        del running[future]
+                        yield result
+            except BrokenProcessPool:
+                # A file made the parser itself crash: halve what was under way
+                # until it is alone, and go on without it.
+                for batch in running.values():
+                    if len(batch) == 1:
+                        yield [Facts(batch[0], "crashes the Python parser", None, (), b"", (), ())]
+                    else:
+                        middle = len(batch) // 2
+                        left += [batch[:middle], batch[middle:]]
+                jobs = 1
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+def _start(names: Names) -> None:
+    global _patterns
+    _patterns = Patterns(names)
+    # Syntax trees have no cycles: collecting them is time spent for nothing.
+    gc.disable()
+
+
+def _work(batch: list[str]) -> list[Facts]:
+    assert _patterns is not None
+    return [extract(path, _patterns) for path in batch]
+
+
+def _start_method() -> str:
+    forks = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
+    # A fork of a process with threads may copy a lock that nobody will release.
+    return "fork" if forks and threading.active_count() == 1 else "spawn"
+
+
+def _batches(paths: list[str], sizes: list[int]) -> list[list[str]]:
+    batches: list[list[str]] = [[]]
+    weight = 0
+    for path, size in zip(paths, sizes):
+        if weight > _BATCH_BYTES or len(batches[-1]) >= 200:
+            batches.append([])
+            weight = 0
+        batches[-1].append(path)
+        weight += size
+    return batches
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0  # reading it will say why

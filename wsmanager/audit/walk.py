@@ -1,0 +1,417 @@
+"""Finds the sites of one file, going down only where a marked line lies."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from bisect import bisect_left
+from collections.abc import Iterator
+
+from . import expects
+from .evaluate import Evaluator, dotted, last_name, own_nodes
+from .names import (
+    ASYNCIO_CONSUMERS,
+    CONSUMERS,
+    MESSAGE_BUILDERS,
+    REPLACEMENTS,
+    TAKES_COLLECTION,
+    Patterns,
+)
+from .scope import COMPREHENSIONS, Block, Scope
+from .sites import Site, label, position
+from .usage import never_awaited
+from .values import UNKNOWN, Attr, Call, Global, Ref, Value, needs_tree
+
+_SENDS = ("emit", "send", "broadcast")
+_BUILTINS = frozenset(dir(builtins))
+
+
+class _Place:
+    """Where a node stands: scope, statements around it, what is expected there, functions around it."""
+
+    __slots__ = ("block", "expected", "function", "scope")
+
+    def __init__(self, scope: Scope, block: Block, expected: str, function: tuple[str, ...]) -> None:
+        self.scope = scope
+        self.block = block
+        self.expected = expected
+        self.function = function
+
+    def within(self, node: ast.stmt, field: str, expected: str = "") -> _Place:
+        return _Place(self.scope, (*self.block, (id(node), field)), expected or self.expected, self.function)
+
+    def expecting(self, expected: str) -> _Place:
+        return _Place(self.scope, self.block, expected, self.function) if expected else self
+
+    def inside(self, scope: Scope, name: str = "", expected: str = "") -> _Place:
+        function = (*self.function, name) if name else self.function
+        return _Place(scope, (), expected or self.expected, function)
+
+
+class Walker:
+    """One file's sites.
+
+    *lines* are the marked lines of *data*, sorted; *names* what the file's top level binds.
+    """
+
+    def __init__(
+        self,
+        module: ast.Module,
+        evaluator: Evaluator,
+        patterns: Patterns,
+        lines: list[int],
+        data: bytes,
+        names: dict[str, Value],
+    ) -> None:
+        self._module = module
+        self._evaluator = evaluator
+        self._patterns = patterns
+        self._names = patterns.names
+        self._lines = lines
+        self._top = names
+        self._factories = patterns.names.both | patterns.aliases(data, "factories")
+        self._builders = MESSAGE_BUILDERS | patterns.aliases(data, "builders")
+        self._helpers: dict[int, bool] = {}
+        self._seen: set[tuple[str, int, int]] = set()
+
+    def sites(self) -> Iterator[Site]:
+        """Every site, in no particular order, none twice."""
+        top = _Place(self._evaluator.module, (), "", ())
+        pending: list[tuple[ast.AST, _Place]] = [(node, top) for node in self._module.body]
+        while pending:
+            node, place = pending.pop()
+            if not self._marked(node):
+                continue
+            for site in self._at(node, place):
+                key = (site.kind, site.line, site.column)
+                if key not in self._seen:
+                    self._seen.add(key)
+                    yield site
+            pending += self._children(node, place)
+
+    def _marked(self, node: ast.AST) -> bool:
+        first = getattr(node, "lineno", None)
+        if first is None:
+            return True
+        for decorator in getattr(node, "decorator_list", ()):
+            first = min(first, decorator.lineno)
+        at = bisect_left(self._lines, first)
+        last = getattr(node, "end_lineno", None) or first
+        return at < len(self._lines) and self._lines[at] <= last
+
+    # -- going down ---------------------------------------------------------------
+
+    def _children(self, node: ast.AST, place: _Place) -> list[tuple[ast.AST, _Place]]:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            scope = self._evaluator.scope(node, place.scope)
+            expected = expects.by_decorators(node, self._names.both) or expects.by_body(
+                node, self._names.both
+            )
+            inner = place.inside(scope, node.name, expected)
+            outer = [*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)]
+            return [*((item, place) for item in outer), *((item, inner) for item in node.body)]
+        if isinstance(node, ast.ClassDef):
+            inner = place.inside(
+                self._evaluator.scope(node, place.scope), "", expects.by_decorators(node, self._names.both)
+            )
+            above = [*node.decorator_list, *node.bases]
+            return [*((item, place) for item in above), *((item, inner) for item in node.body)]
+        if isinstance(node, ast.Lambda):
+            return [(node.body, place.inside(self._evaluator.scope(node, place.scope)))]
+        if isinstance(node, COMPREHENSIONS):
+            scope = self._evaluator.scope(node, place.scope)
+            inner = _Place(scope, place.block, place.expected, place.function)
+            return [(item, inner) for item in ast.iter_child_nodes(node)]
+        if isinstance(node, (ast.With, ast.AsyncWith)):
+            body = place.expecting(expects.by_with(node, self._names.both))
+            return [(item, place) for item in node.items] + [(item, body) for item in node.body]
+        if isinstance(node, ast.stmt):
+            return list(self._statement_children(node, place))
+        return [(item, place) for item in ast.iter_child_nodes(node)]
+
+    def _statement_children(self, node: ast.stmt, place: _Place) -> Iterator[tuple[ast.AST, _Place]]:
+        expected = expects.by_try(node)
+        for field, value in ast.iter_fields(node):
+            if isinstance(value, ast.AST):
+                yield value, place
+            elif isinstance(value, list):
+                for number, item in enumerate(value):
+                    if isinstance(item, ast.stmt):
+                        yield item, place.within(node, field, expected if field == "body" else "")
+                    elif isinstance(item, ast.ExceptHandler):
+                        inner = place.within(node, f"handler{number}")
+                        yield from ((child, inner) for child in item.body)
+                    elif isinstance(item, ast.match_case):
+                        inner = place.within(node, f"case{number}")
+                        yield from ((child, inner) for child in item.body)
+                    elif isinstance(item, ast.AST):
+                        yield item, place
+
+    # -- what a node is --------------------------------------------------------------
+
+    def _at(self, node: ast.AST, place: _Place) -> Iterator[Site]:
+        if isinstance(node, ast.Await):
+            yield from self._awaited("await", node, node.value, place, ())
+        elif isinstance(node, ast.Call):
+            yield from self._called(node, place)
+        elif isinstance(node, ast.Expr):
+            yield from self._dropped(node, place)
+        elif isinstance(node, ast.Attribute):
+            if isinstance(node.value, ast.Call):
+                yield from self._unused(node.value, place, f"its attribute {node.attr!r} is used")
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            yield from self._assigned(node, place)
+        elif isinstance(node, ast.With):
+            yield from self._locked(node, place)
+        elif isinstance(node, ast.ImportFrom):
+            yield from self._imports(node, place)
+        elif isinstance(node, ast.ClassDef):
+            if self._patterns.is_manager_class(node.name) and not _is_interface(node):
+                yield self._site("class", node, node.name, UNKNOWN, place)
+
+    def _site(
+        self, kind: str, node: ast.AST, text: str, value: Value, place: _Place, info: tuple[str, ...] = ()
+    ) -> Site:
+        return Site(kind, *position(node), text, value, self._expected(place), place.function, info)
+
+    def _expected(self, place: _Place) -> str:
+        if place.expected == "TypeError":
+            return place.expected
+        function = place.scope.function
+        outer = function.parent.function if function is not None and function.parent else None
+        if function is None or outer is None:
+            return place.expected
+        key = id(function.node)
+        if key not in self._helpers:
+            self._helpers[key] = expects.called_where_expected(function.node, outer.node)
+        return "TypeError" if self._helpers[key] else place.expected
+
+    def _value(self, node: ast.AST, place: _Place) -> Value:
+        return self._evaluator.value(node, place.scope, place.block)
+
+    def _awaited(
+        self, kind: str, at: ast.AST, operand: ast.AST, place: _Place, info: tuple[str, ...]
+    ) -> Iterator[Site]:
+        value = self._value(operand, place)
+        if needs_tree(value, self._names.both) and not self._outside(value):
+            how = _how(operand)
+            yield self._site(kind, at, label(operand), value, place, (how, *info))
+
+    def _called(self, node: ast.Call, place: _Place) -> Iterator[Site]:
+        name = last_name(node.func)
+        if name is None:
+            return
+        if name in CONSUMERS or (name in ASYNCIO_CONSUMERS and self._is_asyncio(node.func, place)):
+            for item, where in self._handed(node, name, place):
+                yield from self._awaited("consume", item, item, where, (label(node.func),))
+        if self._patterns.is_manager_class(name):
+            inside = place.scope.enclosing_class
+            own = isinstance(inside.node, ast.ClassDef) and inside.node.name == name if inside else False
+            if not own:
+                yield self._site("construct", node, name, self._value(node.func, place), place)
+        if name in self._builders:
+            value = self._value(node.func, place)
+            yield self._site("message", node, name, value, place, _shape(node))
+
+    def _outside(self, value: Value) -> bool:
+        """Whether *value* comes from the standard library, by way of a module-level name."""
+        root = value
+        while isinstance(root, (Call, Attr)):
+            if isinstance(root, Attr) and root.name in self._names.both:
+                return False
+            root = root.callee if isinstance(root, Call) else root.owner
+        if not isinstance(root, Global) or root.name not in self._top:
+            return isinstance(root, Global) and root.name in _BUILTINS
+        return not needs_tree(self._top[root.name], self._names.both)
+
+    def _is_asyncio(self, function: ast.expr, place: _Place) -> bool:
+        value = self._value(function, place)
+        if isinstance(value, Global):
+            value = self._top.get(value.name, value)
+        if isinstance(value, Attr):
+            owner = value.owner
+            if isinstance(owner, Global):
+                owner = self._top.get(owner.name, owner)
+            return owner == Ref(0, "asyncio", "")
+        return isinstance(value, Ref) and value.module == "asyncio"
+
+    # -- what a consumer is given ------------------------------------------------------
+
+    def _handed(self, node: ast.Call, name: str, place: _Place) -> Iterator[tuple[ast.expr, _Place]]:
+        arguments = node.args if name == "gather" else node.args[:1]
+        for argument in arguments:
+            if isinstance(argument, ast.Starred):
+                yield from self._elements(argument.value, place, 0)
+            elif name in TAKES_COLLECTION:
+                yield from self._elements(argument, place, 0)
+            elif not isinstance(argument, ast.Await):
+                yield argument, place
+        for word in node.keywords:
+            if word.arg in ("coro", "fut", "coro_or_future", "future", "main", "aw", "arg"):
+                yield word.value, place
+
+    def _elements(self, node: ast.expr, place: _Place, depth: int) -> Iterator[tuple[ast.expr, _Place]]:
+        """The expressions that make up a collection, as far as its text shows."""
+        if depth > 4:
+            return
+        if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+            for item in node.elts:
+                if isinstance(item, ast.Starred):
+                    yield from self._elements(item.value, place, depth + 1)
+                else:
+                    yield item, place
+        elif isinstance(node, (ast.ListComp, ast.SetComp, ast.GeneratorExp)):
+            scope = self._evaluator.scope(node, place.scope)
+            yield node.elt, _Place(scope, place.block, place.expected, place.function)
+        elif isinstance(node, ast.DictComp):
+            scope = self._evaluator.scope(node, place.scope)
+            yield node.value, _Place(scope, place.block, place.expected, place.function)
+        elif isinstance(node, ast.Dict):
+            yield from ((item, place) for item in node.values)
+        elif isinstance(node, ast.BinOp):
+            yield from self._elements(node.left, place, depth + 1)
+            yield from self._elements(node.right, place, depth + 1)
+        elif isinstance(node, ast.Call):
+            yield from self._called_elements(node, place, depth)
+        elif isinstance(node, ast.Name):
+            yield from self._named_elements(node.id, place, depth)
+
+    def _called_elements(
+        self, node: ast.Call, place: _Place, depth: int
+    ) -> Iterator[tuple[ast.expr, _Place]]:
+        name = last_name(node.func)
+        if name == "map" and isinstance(node.func, ast.Name) and len(node.args) >= 2:
+            made = ast.copy_location(ast.Call(node.args[0], node.args[1:], []), node)
+            yield made, place
+        elif name in ("list", "tuple", "set") and len(node.args) == 1:
+            yield from self._elements(node.args[0], place, depth + 1)
+        elif name == "values" and isinstance(node.func, ast.Attribute) and not node.args:
+            yield from self._elements(node.func.value, place, depth + 1)
+
+    def _named_elements(
+        self, name: str, place: _Place, depth: int
+    ) -> Iterator[tuple[ast.expr, _Place]]:
+        home = place.scope.find(name)
+        if home is None:
+            return
+        for binding in home.bindings[name]:
+            if binding.kind == "value" and isinstance(binding.node, ast.expr) and binding.part < 0:
+                where = _Place(home, binding.block, place.expected, place.function)
+                yield from self._elements(binding.node, where, depth + 1)
+        where = _Place(home, (), place.expected, place.function)
+        for child in own_nodes(home.node):
+            if isinstance(child, ast.Call) and isinstance(child.func, ast.Attribute) and child.args:
+                if isinstance(child.func.value, ast.Name) and child.func.value.id == name:
+                    if child.func.attr in ("append", "add"):
+                        yield child.args[0], where
+                    elif child.func.attr in ("extend", "update"):
+                        yield from self._elements(child.args[0], where, depth + 1)
+            elif isinstance(child, ast.AugAssign) and last_name(child.target) == name:
+                yield from self._elements(child.value, where, depth + 1)
+
+    # -- the other rules ------------------------------------------------------------------
+
+    def _dropped(self, node: ast.Expr, place: _Place) -> Iterator[Site]:
+        call = node.value
+        if not isinstance(call, ast.Call):
+            return
+        yield from self._unused(call, place, "its result is dropped")
+        function = call.func
+        if isinstance(function, ast.Attribute) and function.attr.startswith(_SENDS):
+            receiver = last_name(function.value) or (
+                label(function.value.func) if isinstance(function.value, ast.Call) else ""
+            )
+            if "manager" in receiver.lower():
+                value = self._value(function.value, place)
+                yield self._site("emit", node, label(function), value, place, (function.attr,))
+
+    def _unused(self, call: ast.Call, place: _Place, why: str) -> Iterator[Site]:
+        if last_name(call.func) in self._factories:
+            yield self._site("unused", call, label(call), self._value(call, place), place, (why,))
+
+    def _assigned(self, node: ast.Assign | ast.AnnAssign, place: _Place) -> Iterator[Site]:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if len(targets) != 1 or not isinstance(targets[0], ast.Name) or not isinstance(node.value, ast.Call):
+            return
+        function = place.scope.function
+        if last_name(node.value.func) in self._factories and function is not None:
+            why = never_awaited(function.node, targets[0].id)
+            if why:
+                yield from self._unused(node.value, place, why)
+
+    def _locked(self, node: ast.With, place: _Place) -> Iterator[Site]:
+        function = place.scope.function
+        if function is None or not isinstance(function.node, ast.AsyncFunctionDef):
+            return
+        for item in node.items:
+            text = dotted(item.context_expr) or ""
+            value = self._value(item.context_expr, place)
+            named = any(word in text.lower() for word in ("lock", "mutex"))
+            if not named and not self._is_threading(value):
+                continue
+            awaits = [child for child in own_nodes(node) if isinstance(child, ast.Await)]
+            if awaits and self._uses_factory(function.node):
+                line = min(item.lineno for item in awaits)
+                yield self._site("lock", item.context_expr, text or label(item.context_expr), value, place, (str(line),))
+
+    def _is_threading(self, value: Value) -> bool:
+        if isinstance(value, Global):
+            value = self._top.get(value.name, value)
+        if not isinstance(value, Call) or not isinstance(value.callee, Attr):
+            return False
+        owner = value.callee.owner
+        if isinstance(owner, Global):
+            owner = self._top.get(owner.name, owner)
+        return owner == Ref(0, "threading", "")
+
+    def _uses_factory(self, node: ast.AST) -> bool:
+        if getattr(node, "name", None) in self._names.both:
+            return True
+        return any(last_name(child) in self._factories for child in ast.walk(node))
+
+    def _imports(self, node: ast.ImportFrom, place: _Place) -> Iterator[Site]:
+        module = node.module or ""
+        if node.level or module.partition(".")[0] == "wsmanager":
+            return
+        listed = any(
+            module == legacy or module.startswith(legacy + ".") for legacy in self._names.legacy_modules
+        )
+        if not listed and "websocket" not in module.lower():
+            return
+        names = [alias.name for alias in node.names if alias.name in REPLACEMENTS]
+        if names:
+            yield self._site("import", node, module, UNKNOWN, place, tuple(names))
+
+
+def _how(operand: ast.AST) -> str:
+    """How the awaited thing is written: a call of a name, of an attribute of a name, or otherwise."""
+    if isinstance(operand, ast.Call):
+        if isinstance(operand.func, ast.Name):
+            return "name"
+        if isinstance(operand.func, ast.Attribute) and dotted(operand.func):
+            return "attribute"
+    return "other"
+
+
+def _shape(node: ast.Call) -> tuple[str, ...]:
+    """A call's arguments: how many positional, what the first is, stars, and the keywords."""
+    first = "nothing"
+    if node.args:
+        item = node.args[0]
+        if isinstance(item, ast.Constant):
+            first = "str" if isinstance(item.value, str) else "constant"
+        elif isinstance(item, ast.Dict):
+            keys = [key.value if isinstance(key, ast.Constant) else None for key in item.keys]
+            first = "typed" if "type" in keys or None in keys else "untyped"
+        else:
+            first = "other"
+    stars = any(isinstance(item, ast.Starred) for item in node.args) or any(
+        word.arg is None for word in node.keywords
+    )
+    words = tuple(word.arg for word in node.keywords if word.arg is not None)
+    return (str(len(node.args)), first, "stars" if stars else "", *words)
+
+
+def _is_interface(node: ast.ClassDef) -> bool:
+    names = {last_name(base.value if isinstance(base, ast.Subscript) else base) for base in node.bases}
+    return bool(names & {"Protocol", "Enum", "IntEnum", "StrEnum", "Exception", "TypedDict", "TestCase"})

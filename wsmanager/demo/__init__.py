@@ -1,0 +1,7 @@
+"""Agent events to real WebSocket clients of a real server: ``python -m wsmanager.demo``.
+
+``app.py`` is the application, as a user of the package would write it;
+``agent.py`` the agent, which works in a thread; ``server.py`` runs both under
+uvicorn; ``tabs.py`` are the browsers, here clients of the ``websockets``
+library; ``proof.py`` runs two users with two tabs each and checks what they got.
+"""

@@ -1,0 +1,136 @@
+"""uvicorn's WebSocket protocol with the direct channel::
+
+    uvicorn app:app --ws wsmanager.uvicorn:WebSocketProtocol
+
+``UVICORN_WS``, ``uvicorn.Config(ws=...)`` and ``CONFIG_KWARGS = {"ws": ...}`` of
+a gunicorn worker class take the same text. Apps need no change: what is
+emitted to a WebSocket of Starlette, FastAPI, Litestar, Quart or Django
+Channels goes to its socket directly from then on, past the ASGI middlewares
+and the ``send`` they may have wrapped; all that the app sends itself goes on
+as before, and the order of both is kept.
+
+It is uvicorn's own sans-I/O implementation over the ``websockets`` library,
+which is what ``--ws auto`` is from uvicorn 0.50.0 on; nothing but the entry
+``"wsmanager.channel"`` in the scope's extensions is new. The floor is uvicorn
+0.44.0: before it this implementation sent no keepalive pings, so choosing it
+would have switched off ``--ws-ping-interval``.
+"""
+
+from __future__ import annotations
+
+from asyncio import BaseTransport, Transport
+from typing import TYPE_CHECKING, Any, cast
+
+from ._wsmanager import Channel
+from .adapters.asgi import EXTENSION
+
+try:
+    from uvicorn import __version__ as _version
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+except ImportError as _missing:
+    raise ImportError(
+        "wsmanager.uvicorn needs uvicorn 0.44.0 or later and the websockets library: "
+        "pip install 'uvicorn>=0.44.0' websockets. Without it leave --ws out: "
+        "all works, by uvicorn's own send."
+    ) from _missing
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGISendEvent
+
+__all__ = ["WebSocketProtocol"]
+
+_NEEDED = (
+    "connection_lost",
+    "connection_made",
+    "handle_close",
+    "handle_parser_exception",
+    "keepalive_timeout",
+    "pause_writing",
+    "resume_writing",
+    "run_asgi",
+    "send",
+    "shutdown",
+    "start_keepalive",
+)
+_absent = [name for name in _NEEDED if not hasattr(WebSocketsSansIOProtocol, name)]
+if _absent:
+    raise ImportError(
+        f"wsmanager.uvicorn does not know the WebSocket protocol of uvicorn {_version} "
+        f"(it has no {', '.join(_absent)}): 0.44.0 is the oldest it works with. Leave --ws out "
+        "until one of both is upgraded: all works, by uvicorn's own send."
+    )
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """One WebSocket connection of uvicorn, with a channel beside its own way to send.
+
+    The channel is open from the moment the handshake's answer was written
+    until a close frame is written or received or the transport closes. Each
+    of these comes with a method of the base class, which does all of the
+    work. Under TLS there is no channel.
+    """
+
+    channel: Channel | None = None
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(transport)
+        try:
+            self.channel = Channel(cast(Transport, transport), open=False)
+        except (TypeError, ValueError):  # TLS, or a transport of an unknown kind
+            self.channel = None
+
+    def run_asgi(self) -> Any:  # the base class's coroutine, without one of our own around it
+        # Not in handle_connect(): with eager tasks the app has started by its end.
+        if self.channel is not None:
+            scope: Any = self.scope
+            scope["extensions"][EXTENSION] = self.channel
+        return super().run_asgi()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        # Nothing has run since the base class wrote the frame.
+        kind = message["type"]
+        if kind == "websocket.accept":
+            if (
+                self.channel is not None
+                and self.handshake_complete
+                and not self.transport.is_closing()
+            ):
+                self.channel.opened()
+        elif kind == "websocket.close":
+            self._close_channel()
+
+    def pause_writing(self) -> None:
+        if self.channel is not None:
+            self.channel.pause()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        if self.channel is not None:
+            self.channel.resume()
+        super().resume_writing()
+
+    def handle_close(self, event: Any) -> None:
+        self._close_channel()
+        super().handle_close(event)
+
+    def handle_parser_exception(self) -> None:
+        self._close_channel()
+        super().handle_parser_exception()
+
+    def keepalive_timeout(self) -> None:
+        super().keepalive_timeout()
+        if self.transport.is_closing():
+            self._close_channel()
+
+    def shutdown(self) -> None:
+        self._close_channel()
+        super().shutdown()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._close_channel()
+        super().connection_lost(exc)
+
+    def _close_channel(self) -> None:
+        if self.channel is not None:
+            self.channel.closed()
