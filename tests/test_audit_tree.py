@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -147,8 +148,6 @@ IMPORTS = {
 
 @pytest.mark.parametrize("shape", IMPORTS)
 def test_imports(tmp_path: Path, shape: str) -> None:
-    import textwrap
-
     check(tmp_path, FACTORY + textwrap.dedent(IMPORTS[shape]), "WSM001 WSM009 WSM010")
 
 
@@ -207,16 +206,31 @@ def test_what_does_not_parse_is_listed(tmp_path: Path) -> None:
     assert report.findings == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_unreadable_files_and_folders_are_listed(tmp_path: Path) -> None:
+def test_unreadable_files_and_folders_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Refused by a patch, not by modes: root may read everything.
     (tmp_path / "secret.py").write_text("x = 1\n")
-    (tmp_path / "secret.py").chmod(0)
-    (tmp_path / "folder").mkdir(mode=0)
-    try:
-        listed = {os.path.basename(item.path) for item in audit([tmp_path]).unparsed}
-    finally:
-        (tmp_path / "folder").chmod(0o700)
-    assert listed == {"secret.py", "folder"}
+    (tmp_path / "folder").mkdir()
+    opening, listing = open, os.scandir
+
+    def refuse_open(path: object, *args: object, **words: object) -> object:
+        if str(path).endswith("secret.py"):
+            raise PermissionError(13, "Permission denied")
+        return opening(path, *args, **words)  # type: ignore[call-overload]
+
+    def refuse_listing(path: str) -> object:
+        if path.endswith("folder"):
+            raise PermissionError(13, "Permission denied")
+        return listing(path)
+
+    monkeypatch.setattr("builtins.open", refuse_open)
+    monkeypatch.setattr("os.scandir", refuse_listing)
+    listed = {os.path.basename(item.path): item.reason for item in audit([tmp_path]).unparsed}
+    assert listed == {
+        "secret.py": "cannot be read: Permission denied",
+        "folder": "cannot be listed: Permission denied",
+    }
 
 
 def test_line_of_a_syntax_error(tmp_path: Path) -> None:

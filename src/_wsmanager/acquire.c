@@ -16,6 +16,7 @@ typedef struct {
     PyObject *mode; /* owned */
     WsmManager *manager; /* owned or NULL: found when called */
     PyObject *inner; /* owned or NULL: the wait for the check */
+    PyObject *task; /* owned or NULL: the check, while we count as waiting */
     bool started;
     bool over;
 } WsmAcquire;
@@ -36,6 +37,7 @@ wsm_acquire_new(WsmState *state, PyObject *key, PyObject *context,
     self->mode = Py_NewRef(mode);
     self->manager = manager;
     self->inner = NULL;
+    self->task = NULL;
     self->started = false;
     self->over = false;
     PyObject_GC_Track(self);
@@ -44,17 +46,18 @@ wsm_acquire_new(WsmState *state, PyObject *key, PyObject *context,
 
 /* -- the shared check ---------------------------------------------------- */
 
-PyObject *
-wsm_acquire_check_done(PyObject *module, PyObject *task)
+/* checks: address of a loop to [the check's task, how many wait for it]. */
+static PyObject *
+acquire_forget(WsmState *state, PyObject *task)
 {
-    WsmState *state = wsm_state_of(module);
     PyObject *items = PyDict_Items(state->checks);
     if (items == NULL) {
         return NULL;
     }
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(items); i++) {
         PyObject *pair = PyList_GET_ITEM(items, i);
-        if (PyTuple_GET_ITEM(pair, 1) == task &&
+        PyObject *entry = PyTuple_GET_ITEM(pair, 1);
+        if (PyList_GET_ITEM(entry, 0) == task &&
             PyDict_DelItem(state->checks, PyTuple_GET_ITEM(pair, 0)) < 0) {
             Py_DECREF(items);
             return NULL;
@@ -62,6 +65,68 @@ wsm_acquire_check_done(PyObject *module, PyObject *task)
     }
     Py_DECREF(items);
     Py_RETURN_NONE;
+}
+
+PyObject *
+wsm_acquire_check_done(PyObject *module, PyObject *task)
+{
+    return acquire_forget(wsm_state_of(module), task);
+}
+
+/* Add n to the waiters of an entry; how many there are then, -1 on error. */
+static long
+acquire_count(PyObject *entry, long n)
+{
+    long waiting = PyLong_AsLong(PyList_GET_ITEM(entry, 1)) + n;
+    PyObject *value = PyLong_FromLong(waiting);
+    if (value == NULL || PyList_SetItem(entry, 1, value) < 0) {
+        return -1;
+    }
+    return waiting;
+}
+
+/* The entry of a running check, borrowed; NULL without an exception. */
+static PyObject *
+acquire_entry(WsmState *state, PyObject *task)
+{
+    PyObject *key, *entry;
+    Py_ssize_t at = 0;
+    while (PyDict_Next(state->checks, &at, &key, &entry)) {
+        if (PyList_GET_ITEM(entry, 0) == task) {
+            return entry;
+        }
+    }
+    return NULL;
+}
+
+/* We wait no longer. A check that nobody waits for is cancelled. */
+static void
+acquire_leave(WsmAcquire *self)
+{
+    PyObject *task = self->task;
+    self->task = NULL;
+    if (task == NULL) {
+        return;
+    }
+    PyObject *saved = wsm_error_take();
+    PyObject *entry = acquire_entry(self->state, task);
+    if (entry != NULL) {
+        long waiting = acquire_count(entry, -1);
+        PyObject *result = NULL;
+        if (waiting == 0) {
+            /* Out of the table first: who comes now starts another. */
+            result = acquire_forget(self->state, task);
+            Py_XDECREF(result);
+            result =
+                PyObject_CallMethodNoArgs(task, self->state->names.cancel);
+        }
+        if (waiting < 0 || (waiting == 0 && result == NULL)) {
+            PyErr_WriteUnraisable(task);
+        }
+        Py_XDECREF(result);
+    }
+    Py_DECREF(task);
+    wsm_error_restore(saved);
 }
 
 static PyObject *
@@ -80,7 +145,13 @@ acquire_start_check(WsmState *state, PyObject *loop, PyObject *key,
     if (task == NULL) {
         return NULL;
     }
-    if (PyDict_SetItem(state->checks, key, task) < 0) {
+    PyObject *entry = Py_BuildValue("[Oi]", task, 0);
+    if (entry == NULL) {
+        goto failed;
+    }
+    int stored = PyDict_SetItem(state->checks, key, entry);
+    Py_DECREF(entry);
+    if (stored < 0) {
         goto failed;
     }
     result = PyObject_CallMethodOneArg(
@@ -91,14 +162,28 @@ acquire_start_check(WsmState *state, PyObject *loop, PyObject *key,
     Py_DECREF(result);
     return task;
 failed:
+    result = PyObject_CallMethodNoArgs(task, state->names.cancel);
+    Py_XDECREF(result);
     Py_DECREF(task);
     return NULL;
 }
 
+/* The running check of a loop: 1 and *task owned; 0; -1 with an error. */
+static int
+acquire_running(WsmState *state, PyObject *key, PyObject **task)
+{
+    PyObject *entry = NULL;
+    int found = PyDict_GetItemRef(state->checks, key, &entry);
+    *task = found > 0 ? Py_NewRef(PyList_GET_ITEM(entry, 0)) : NULL;
+    Py_XDECREF(entry);
+    return found;
+}
+
 /* The iterator that waits for this loop's check, begun if there is none. */
 static PyObject *
-acquire_wait(WsmState *state, PyObject *check)
+acquire_wait(WsmAcquire *self, PyObject *check)
 {
+    WsmState *state = self->state;
     PyObject *loop, *task = NULL, *iterator = NULL;
     int found = wsm_running_loop(state, &loop);
 
@@ -114,15 +199,20 @@ acquire_wait(WsmState *state, PyObject *check)
     if (key == NULL) {
         return NULL;
     }
-    if (PyDict_GetItemRef(state->checks, key, &task) == 0) {
+    if (acquire_running(state, key, &task) == 0) {
         task = acquire_start_check(state, loop, key, check);
     }
     Py_DECREF(key);
     if (task == NULL) {
         return NULL;
     }
+    PyObject *entry = acquire_entry(state, task);
+    if (entry != NULL && acquire_count(entry, 1) < 0) {
+        Py_DECREF(task);
+        return NULL;
+    }
+    self->task = task;
     PyObject *shielded = PyObject_CallOneArg(state->asyncio.shield, task);
-    Py_DECREF(task);
     if (shielded != NULL) {
         iterator =
             PyObject_CallMethodNoArgs(shielded, state->names.__await__);
@@ -172,6 +262,7 @@ acquire_stepped(WsmAcquire *self, PyObject *inner, PySendResult how,
         return PYGEN_NEXT;
     }
     Py_DECREF(inner);
+    acquire_leave(self);
     if (how == PYGEN_ERROR) {
         return acquire_check_failed(self, result);
     }
@@ -208,7 +299,7 @@ acquire_begin(WsmAcquire *self, PyObject **result)
     if (check == NULL) {
         return acquire_finish(self, true, result);
     }
-    PyObject *inner = acquire_wait(state, check);
+    PyObject *inner = acquire_wait(self, check);
     Py_DECREF(check);
     if (inner == NULL) {
         return acquire_check_failed(self, result);
@@ -320,6 +411,7 @@ acquire_close(PyObject *op, PyObject *Py_UNUSED(ignored))
     self->inner = NULL;
     self->started = true;
     self->over = true;
+    acquire_leave(self);
     Py_XDECREF(inner);
     Py_RETURN_NONE;
 }
@@ -364,6 +456,7 @@ static void
 acquire_finalize(PyObject *op)
 {
     WsmAcquire *self = (WsmAcquire *)op;
+    acquire_leave(self);
     if (self->started) {
         return;
     }
@@ -385,6 +478,7 @@ acquire_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->mode);
     Py_VISIT(self->manager);
     Py_VISIT(self->inner);
+    Py_VISIT(self->task);
     return 0;
 }
 
@@ -396,6 +490,7 @@ acquire_clear(PyObject *op)
     Py_CLEAR(self->mode);
     Py_CLEAR(self->manager);
     Py_CLEAR(self->inner);
+    Py_CLEAR(self->task);
     return 0;
 }
 
@@ -403,7 +498,7 @@ static void
 acquire_dealloc(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
-    if (!((WsmAcquire *)op)->started &&
+    if ((!((WsmAcquire *)op)->started || ((WsmAcquire *)op)->task != NULL) &&
         PyObject_CallFinalizerFromDealloc(op) < 0) {
         return;
     }

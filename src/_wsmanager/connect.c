@@ -442,7 +442,7 @@ WSM_METHOD(add_connection)
     static const char *const names[] = {"websocket", "connection_id",
                                         "thread_id", "resume", "channel",
                                         "loop", NULL};
-    static const WsmArgs spec = {"add_connection", names, 2, 1};
+    static const WsmArgs spec = {"add_connection", names, 6, 1};
     PyObject *out[WSM_ARGS_MAX];
     WsmManager *self = wsm_manager_here(op);
 

@@ -13,6 +13,7 @@
 typedef struct {
     WsmManager *manager; /* owned */
     WsmConnection *only; /* owned or NULL */
+    const char *function; /* the call, for its errors */
     PyObject *thread_id; /* borrowed or NULL: that thread's connections */
     bool critical;
     bool detail;
@@ -192,8 +193,15 @@ emit_message_type(const WsmNames *names, PyObject *message)
 }
 
 static PyObject *
-emit_as_dict(WsmState *state, PyObject *message)
+emit_as_dict(WsmState *state, const char *function, PyObject *message)
 {
+    if (PyUnicode_Check(message) || message == Py_None) {
+        PyErr_Format(PyExc_TypeError,
+                     "%s() needs a message: a mapping such as {\"type\": "
+                     "\"notice\", \"payload\": {...}}, not %.100s",
+                     function, Py_TYPE(message)->tp_name);
+        return NULL;
+    }
     if (PyDict_CheckExact(message)) {
         return PyDict_Copy(message);
     }
@@ -216,7 +224,7 @@ emit_message(const WsmTarget *target, PyObject *message)
     WsmState *state = target->manager->state;
     const WsmNames *names = &state->names;
     PyObject *type = NULL, *data = NULL, *id = NULL, *result = NULL;
-    PyObject *root = emit_as_dict(state, message);
+    PyObject *root = emit_as_dict(state, target->function, message);
 
     if (root == NULL) {
         return NULL;
@@ -241,14 +249,16 @@ done:
 PyObject *
 wsm_emit_message(WsmManager *manager, PyObject *message)
 {
-    WsmTarget target = {.manager = manager};
+    WsmTarget target = {.manager = manager, .function = "broadcast"};
     return emit_message(&target, message);
 }
 
 PyObject *
 wsm_emit_only(WsmConnection *connection, PyObject *message)
 {
-    WsmTarget target = {.manager = connection->manager, .only = connection};
+    WsmTarget target = {.manager = connection->manager,
+                        .only = connection,
+                        .function = "send_message"};
     return emit_message(&target, message);
 }
 
@@ -440,7 +450,8 @@ WSM_METHOD(send_to_user)
                               kwnames, &user, &message) < 0) {
         return NULL;
     }
-    WsmTarget target = {.manager = wsm_manager_route(self, user, true)};
+    WsmTarget target = {.manager = wsm_manager_route(self, user, true),
+                        .function = "send_to_user"};
     PyObject *result =
         target.manager == NULL ? NULL : emit_message(&target, message);
     target_drop(&target);
@@ -472,6 +483,7 @@ WSM_METHOD(send_to_thread)
     }
     WsmTarget target = {
         .manager = (WsmManager *)Py_NewRef((PyObject *)wsm_manager_here(op)),
+        .function = "send_to_thread",
         .thread_id = out[0]};
     PyObject *result = emit_message(&target, message);
     target_drop(&target);
@@ -483,7 +495,7 @@ WSM_METHOD(send_message)
     static const char *const names[] = {"connection_id", "message", NULL};
     static const WsmArgs spec = {"send_message", names, 2, 2};
     PyObject *out[WSM_ARGS_MAX], *result = NULL;
-    WsmTarget target = {.manager = NULL};
+    WsmTarget target = {.function = "send_message"};
 
     if (wsm_args_parse(&spec, args, nargs, kwnames, out) < 0) {
         return NULL;
@@ -521,7 +533,8 @@ WSM_METHOD(send_error)
     if (message == NULL) {
         return NULL;
     }
-    WsmTarget target = {.manager = wsm_manager_route(self, user, true)};
+    WsmTarget target = {.manager = wsm_manager_route(self, user, true),
+                        .function = "send_error"};
     if (target.manager != NULL) {
         result = emit_message(&target, message);
     }

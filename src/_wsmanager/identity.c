@@ -107,6 +107,22 @@ identity_from_mapping(WsmState *state, PyObject *context)
     return key;
 }
 
+/* Has items and keys: a list or bytes has no keys. */
+static int
+identity_is_mapping(PyObject *context)
+{
+    PyObject *keys = NULL;
+    if (!PyMapping_Check(context)) {
+        return 0;
+    }
+    if (PyObject_GetOptionalAttrString(context, "keys", &keys) < 0) {
+        return -1;
+    }
+    int is = keys != NULL && PyCallable_Check(keys);
+    Py_XDECREF(keys);
+    return is;
+}
+
 /* No user_id came of the attribute. A property that raised AttributeError
  * is the context's own failure, not an absent attribute. */
 static PyObject *
@@ -128,7 +144,11 @@ identity_without_attribute(WsmState *state, PyObject *context)
         Py_DECREF(id);
         return key;
     }
-    if (PyMapping_Check(context)) {
+    int mapping = identity_is_mapping(context);
+    if (mapping < 0) {
+        return NULL;
+    }
+    if (mapping) {
         return identity_from_mapping(state, context);
     }
     return identity_refuse(state, context, "a user context is expected");

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import ast
 import codecs
-import io
 import re
-import tokenize
 import warnings
 from dataclasses import dataclass, field
 from typing import Final
@@ -19,7 +17,8 @@ from typing import Final
 MAX_BYTES: Final = 16 * 1024 * 1024
 
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
-_COOKIE: Final = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
+_COOKIE: Final = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
+_EMPTY: Final = re.compile(rb"[ \t\f]*(?:#.*)?$")
 
 
 class Unparsed(Exception):
@@ -105,19 +104,30 @@ def decode(path: str, data: bytes) -> Source:
     if b"\0" in data:
         raise Unparsed("contains null bytes", data[: data.index(b"\0")].count(b"\n") + 1)
     bom = codecs.BOM_UTF8 if data.startswith(codecs.BOM_UTF8) else b""
-    encoding = "utf-8"
-    if any(_COOKIE.match(line) for line in data[len(bom) :].splitlines()[:2]):
-        try:
-            encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
-        except (SyntaxError, UnicodeError, LookupError) as error:
-            raise Unparsed(f"bad encoding: {error}") from error
-        if encoding == "utf-8-sig":
-            encoding = "utf-8"
+    encoding = _cookie(data[len(bom) :]) or "utf-8"
+    if bom and encoding != "utf-8":
+        raise Unparsed(f"bad encoding: a UTF-8 byte order mark and a cookie for {encoding}", 1)
     try:
         text = data[len(bom) :].decode(encoding)
     except (UnicodeError, LookupError) as error:
         raise Unparsed(f"is not {encoding}: {error}") from error
     return Source(path, data, text, encoding, bom)
+
+
+def _cookie(data: bytes) -> str | None:
+    """The codec that a cookie in the first two lines names; :exc:`Unparsed` for one that does not exist."""
+    # tokenize.detect_encoding() knows no line end but "\\n"; the parser does.
+    for line in re.split(rb"\r\n|\r|\n", data[:2000], maxsplit=2)[:2]:
+        found = _COOKIE.match(line)
+        if found:
+            name = found.group(1).decode("ascii", "replace")
+            try:
+                return codecs.lookup(name).name
+            except LookupError as error:
+                raise Unparsed(f"bad encoding: {error}", 1) from error
+        if not _EMPTY.match(line):
+            return None
+    return None
 
 
 def parse(source: str | bytes) -> ast.Module:
