@@ -31,8 +31,8 @@ class Wire:
     def __init__(self) -> None:
         self.manager = get_websocket_manager({"user_id": "ann", "thread_id": "chat"})
         self.chat, self.other, self.bob = (StarletteSocket() for _ in range(3))
-        self.chat_id = self.manager.add_connection(self.chat, "c-chat", "chat")
-        self.other_id = self.manager.add_connection(self.other, "c-other", "other")
+        self.chat_id = self.manager.add_connection(self.chat, "c-chat", thread_id="chat")
+        self.other_id = self.manager.add_connection(self.other, "c-other", thread_id="other")
         get_websocket_manager("bob").add_connection(self.bob, thread_id="chat")
 
     def check(self, delivery: Any, *, chat: int, other: int) -> None:

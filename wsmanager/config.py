@@ -6,7 +6,7 @@ import asyncio
 import enum
 import math
 import threading
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal
 
 from . import events
@@ -22,7 +22,7 @@ AvailabilityCheck = Callable[[], Awaitable[object]]
 EnvelopeName = Literal["payload", "mixed", "data", "flat"]
 EnvelopeFunction = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 SlowPolicy = Literal["close", "drop_oldest", "drop_newest", "coalesce"]
-CoalesceKey = Callable[[str, Any], Hashable]
+CoalesceKey = Callable[[str, Any], str | None]
 
 ENVELOPES: Final = ("payload", "mixed", "data", "flat")
 SLOW_POLICIES: Final = ("close", "drop_oldest", "drop_newest", "coalesce")
@@ -98,8 +98,8 @@ def configure(
         agent events and other critical ones are never dropped: where only
         those are left, the connection is closed.
     :param coalesce_key: for ``"coalesce"``: a function of an event's type and
-        data that gives its key, or ``None`` for an event not to be replaced.
-        Called at the emit, in its thread.
+        data that gives its key, a ``str``, or ``None`` for an event not to be
+        replaced. Called at the emit, in its thread.
     :param tcp_user_timeout: seconds sent bytes may stay unacknowledged before
         the kernel ends the connection (TCP_USER_TIMEOUT); 0 (the start): the
         kernel's own, which is minutes.

@@ -21,25 +21,56 @@ typedef struct {
     bool over;
 } WsmAcquire;
 
-PyObject *
-wsm_acquire_new(WsmState *state, PyObject *key, PyObject *context,
-                PyObject *mode, WsmManager *manager)
+/* Memory of the last one that went, if it is still there: a hit makes and
+ * drops one, and nothing else. */
+static WsmAcquire *
+acquire_alloc(WsmState *state)
 {
-    WsmAcquire *self = PyObject_GC_New(WsmAcquire, state->types.ManagerAcquire);
+    wsm_lock(&state->spare_lock);
+    PyObject *spare = state->spare_acquire;
+    state->spare_acquire = NULL;
+    wsm_unlock(&state->spare_lock);
+    if (spare != NULL) {
+        return (WsmAcquire *)PyObject_Init(spare,
+                                           state->types.ManagerAcquire);
+    }
+    return PyObject_GC_New(WsmAcquire, state->types.ManagerAcquire);
+}
+
+PyObject *
+wsm_acquire_hit(WsmState *state, WsmManager *manager)
+{
+    WsmAcquire *self = acquire_alloc(state);
     if (self == NULL) {
-        Py_DECREF(key);
         Py_XDECREF(manager);
         return NULL;
     }
     self->state = state;
-    self->key = key;
-    self->context = Py_NewRef(context);
-    self->mode = Py_NewRef(mode);
+    self->key = NULL;
+    self->context = NULL;
+    self->mode = NULL;
     self->manager = manager;
     self->inner = NULL;
     self->task = NULL;
     self->started = false;
     self->over = false;
+    /* Not tracked: it waits for nothing, so nothing leads back to it but
+     * who keeps it. */
+    return (PyObject *)self;
+}
+
+PyObject *
+wsm_acquire_miss(WsmState *state, PyObject *key, PyObject *context,
+                 PyObject *mode)
+{
+    WsmAcquire *self = (WsmAcquire *)wsm_acquire_hit(state, NULL);
+    if (self == NULL) {
+        Py_DECREF(key);
+        return NULL;
+    }
+    self->key = key;
+    self->context = Py_NewRef(context);
+    self->mode = Py_NewRef(mode);
     PyObject_GC_Track(self);
     return (PyObject *)self;
 }
@@ -350,12 +381,17 @@ acquire_give(PySendResult how, PyObject *result)
     return result;
 }
 
+/* What await itself calls on 3.12 and later. */
 static PyObject *
 acquire_iternext(PyObject *op)
 {
     PyObject *result;
     PySendResult how = acquire_step((WsmAcquire *)op, Py_None, &result);
-    return acquire_give(how, result);
+    if (how == PYGEN_RETURN) {
+        wsm_raise_stop_fast(((WsmAcquire *)op)->state, result);
+        return NULL;
+    }
+    return result;
 }
 
 static PyObject *
@@ -502,10 +538,18 @@ acquire_dealloc(PyObject *op)
         PyObject_CallFinalizerFromDealloc(op) < 0) {
         return;
     }
+    WsmState *state = ((WsmAcquire *)op)->state;
     PyObject_GC_UnTrack(op);
     acquire_clear(op);
     Py_CLEAR(((WsmAcquire *)op)->key);
-    PyObject_GC_Del(op);
+    wsm_stop_forget(state);
+    wsm_lock(&state->spare_lock);
+    PyObject *spare = state->spare_acquire;
+    state->spare_acquire = op;
+    wsm_unlock(&state->spare_lock);
+    if (spare != NULL) {
+        PyObject_GC_Del(spare);
+    }
     Py_DECREF(type);
 }
 

@@ -5,9 +5,12 @@
 #include "manager.h"
 #include "state.h"
 
-/* Steals key; manager (stolen, may be NULL) if the user has one already. */
-PyObject *wsm_acquire_new(WsmState *state, PyObject *key, PyObject *context,
-                          PyObject *mode, WsmManager *manager);
+/* For a user whose manager is there (stolen). */
+PyObject *wsm_acquire_hit(WsmState *state, WsmManager *manager);
+
+/* For a user who may have none yet; steals key. */
+PyObject *wsm_acquire_miss(WsmState *state, PyObject *key, PyObject *context,
+                           PyObject *mode);
 
 /* A shared availability check has ended: check_done(task). */
 PyObject *wsm_acquire_check_done(PyObject *module, PyObject *task);

@@ -78,12 +78,12 @@ PyObject_IsTrue_weakrefs(PyObject *op)
 #define WSM_ASYNCIO_CAN_SWAP 0
 #endif
 
-/* A StopIteration's value is public in the struct; 3.12 onwards lets an
- * instance be raised as it is. */
-#if PY_VERSION_HEX >= 0x030C0000
-#define WSM_RAISES_INSTANCES 1
+/* Raising an exception instance just as it is came with 3.12; sharing one
+ * between raises needs the GIL. */
+#if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_GIL_DISABLED)
+#define WSM_REUSES_STOP 1
 #else
-#define WSM_RAISES_INSTANCES 0
+#define WSM_REUSES_STOP 0
 #endif
 
 #endif

@@ -53,15 +53,23 @@ wsm_unlock(WsmLock *lock)
 static inline void WSM_UNCHECKED
 wsm_lock(WsmLock *lock)
 {
+#ifndef NDEBUG
     assert(!lock->held);
     lock->held = 1;
+#else
+    (void)lock;
+#endif
 }
 
 static inline void WSM_UNCHECKED
 wsm_unlock(WsmLock *lock)
 {
+#ifndef NDEBUG
     assert(lock->held);
     lock->held = 0;
+#else
+    (void)lock;
+#endif
 }
 #endif
 

@@ -20,13 +20,13 @@
 
 static const char *const factory_names[] = {"user_context", "mode", NULL};
 
-/* Context and mode of either factory, borrowed. */
+/* Context and mode of either factory, borrowed: every mode is the one. */
 static int
 module_factory_args(WsmState *state, const char *function,
                     PyObject *const *args, Py_ssize_t nargs,
                     PyObject *kwnames, PyObject **context, PyObject **mode)
 {
-    *mode = NULL;
+    *mode = state->hooks.mode == NULL ? Py_None : state->hooks.mode;
     if (kwnames == NULL && nargs == 1) {
         *context = args[0];
     }
@@ -42,10 +42,6 @@ module_factory_args(WsmState *state, const char *function,
             return -1;
         }
         *context = out[0] == NULL ? Py_None : out[0];
-        *mode = out[1];
-    }
-    if (*mode == NULL) {
-        *mode = state->hooks.mode == NULL ? Py_None : state->hooks.mode;
     }
     return 0;
 }
@@ -67,11 +63,8 @@ module_get_manager(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
     }
     WsmManager *manager = wsm_registry_find(state->registry, key);
     if (manager == NULL && !PyErr_Occurred()) {
-        manager = wsm_registry_get(state->registry, key, context,
-                                   state->hooks.mode == NULL
-                                       ? Py_None
-                                       : state->hooks.mode,
-                                   true);
+        manager =
+            wsm_registry_get(state->registry, key, context, mode, true);
     }
     Py_DECREF(key);
     return (PyObject *)manager;
@@ -99,9 +92,11 @@ module_get_manager_async(PyObject *module, PyObject *const *args,
         Py_DECREF(key);
         return NULL;
     }
-    return wsm_acquire_new(
-        state, key, context,
-        state->hooks.mode == NULL ? Py_None : state->hooks.mode, manager);
+    if (manager != NULL) {
+        Py_DECREF(key);
+        return wsm_acquire_hit(state, manager);
+    }
+    return wsm_acquire_miss(state, key, context, mode);
 }
 
 /* -- the whole registry -------------------------------------------------- */
@@ -528,6 +523,10 @@ module_free(void *module)
 {
     WsmState *state = wsm_state_of((PyObject *)module);
     module_clear((PyObject *)module);
+    if (state->spare_acquire != NULL) {
+        PyObject_GC_Del(state->spare_acquire);
+        state->spare_acquire = NULL;
+    }
     PyMem_RawFree(state->registry);
     state->registry = NULL;
 }

@@ -31,6 +31,56 @@ wsm_raise_stop(PyObject *value)
     }
 }
 
+/* Where the interpreter raises instances as they are and one thread runs at
+ * a time, a StopIteration that nobody else holds is as good as new. */
+static PyStopIterationObject *
+results_stop(WsmState *state)
+{
+    PyStopIterationObject *stop = (PyStopIterationObject *)state->stop;
+    if (stop != NULL && Py_REFCNT(stop) == 1 && stop->value == NULL &&
+        stop->traceback == NULL && stop->context == NULL &&
+        stop->cause == NULL) {
+        return stop;
+    }
+    PyObject *none = PyTuple_New(0);
+    if (none == NULL) {
+        return NULL;
+    }
+    PyTypeObject *type = (PyTypeObject *)PyExc_StopIteration;
+    PyObject *fresh = type->tp_new(type, none, NULL);
+    Py_DECREF(none);
+    if (fresh != NULL) {
+        Py_XSETREF(state->stop, fresh);
+    }
+    return (PyStopIterationObject *)fresh;
+}
+
+void
+wsm_raise_stop_fast(WsmState *state, PyObject *value)
+{
+    if (!WSM_REUSES_STOP) {
+        wsm_raise_stop(value);
+        Py_DECREF(value);
+        return;
+    }
+    PyStopIterationObject *stop = results_stop(state);
+    if (stop == NULL) {
+        Py_DECREF(value);
+        return;
+    }
+    stop->value = value;
+    wsm_error_restore(Py_NewRef((PyObject *)stop));
+}
+
+void
+wsm_stop_forget(WsmState *state)
+{
+    PyStopIterationObject *stop = (PyStopIterationObject *)state->stop;
+    if (stop != NULL && stop->value != NULL && Py_REFCNT(stop) == 1) {
+        Py_CLEAR(stop->value);
+    }
+}
+
 void
 wsm_raise_thrown(PyObject *const *args, Py_ssize_t nargs)
 {

@@ -21,6 +21,13 @@ uint64_t wsm_connection_id_generation(WsmState *state, PyObject *id);
 /* Raise StopIteration(value), whatever the value is. */
 void wsm_raise_stop(PyObject *value);
 
+/* The same for await's own eyes: the instance may be one that was raised
+ * before. Steals value. */
+void wsm_raise_stop_fast(WsmState *state, PyObject *value);
+
+/* The value of the last such instance has been taken: let go of it. */
+void wsm_stop_forget(WsmState *state);
+
 /* Raise what a throw(typ, val=None, tb=None) was given (PEP 342). */
 void wsm_raise_thrown(PyObject *const *args, Py_ssize_t nargs);
 

@@ -220,7 +220,7 @@ wsm_state_init(WsmState *state, PyObject *module)
     X(asyncio.enter_task) X(asyncio.leave_task) X(asyncio.current_task)   \
     X(asyncio.shield) X(asyncio.cancelled_error) \
     X(settle_future) X(spawn) X(spawned) X(check_done)               \
-    X(checks) X(empty_context)     \
+    X(checks) X(empty_context) X(stop)     \
     X(settings.envelope_callable) X(settings.coalesce_key)                \
     X(settings.availability_check)
 

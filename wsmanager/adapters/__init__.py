@@ -73,8 +73,10 @@ def resolve(websocket: object) -> Channel | None:
 async def close(websocket: object, code: int, reason: str) -> None:
     """Close *websocket* as its library does it, within ``CLOSE_TIMEOUT`` seconds.
 
-    A peer that does not let go in that time has its transport cut. Never
-    raises but for cancellation; what the library raised is logged at DEBUG.
+    A peer that does not let go in that time has its transport cut, where the
+    object leads to it; where it does not (an ASGI server without a channel),
+    the server's own keepalive ends it. Never raises but for cancellation; what
+    the library raised is logged at DEBUG.
 
     :param code: the WebSocket close code.
     :param reason: up to 123 bytes of UTF-8; what is beyond is cut off.

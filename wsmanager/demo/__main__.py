@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import platform
 import sys
@@ -26,6 +27,7 @@ SERVE_PACE = 0.7
 def main(arguments: list[str] | None = None) -> int:
     """The exit status: 0 if every event came to all tabs of its user, in order, and to no one else."""
     options = _options(arguments)
+    logging.basicConfig(level=logging.WARNING)
     try:
         from . import app, proof, server
     except ImportError as error:
