@@ -300,6 +300,37 @@ WRONG = {
         async def f(ctx):
             return await get_websocket_manager  # ! WSM001
         """,
+    "a list of factories": """
+        from app.sockets import get_websocket_manager
+        FACTORIES = [("one", get_websocket_manager), ("two", get_websocket_manager)]
+        async def f(ctx):
+            for make in [get_websocket_manager]:
+                await make(ctx)  # ! WSM001 fixable
+            for name, make in FACTORIES:
+                await make(ctx)  # ! WSM001 fixable
+            return [await make(ctx) for _, make in FACTORIES]  # ! WSM001 fixable
+        """,
+    "an instance that a function of another file returns": """
+        from app.service import get_service
+        async def f(ctx):
+            service = get_service()
+            await service.get_websocket_manager(ctx)  # ! WSM001 fixable
+        === app/service.py
+        from .base import Base
+        class Service(Base): ...
+        _one = None
+        def get_service():
+            global _one
+            if _one is None:
+                _one = Service()
+            return _one
+        === app/base.py
+        class Base:
+            def get_websocket_manager(self, ctx): return ctx
+        === other.py
+        class Other:
+            async def get_websocket_manager(self, ctx): return ctx
+        """,
     "a singleton": """
         from app.sockets import get_websocket_manager
         _manager = None
@@ -563,6 +594,38 @@ INFORMATION = {
                 await get_websocket_manager()  # ! WSM009
             with pytest.raises(TypeError):
                 asyncio.run(wrong())
+        """,
+    "guarded": """
+        === use.py
+        import asyncio
+        import inspect
+        from app.sockets import get_websocket_manager
+        async def one(ctx):
+            if asyncio.iscoroutinefunction(get_websocket_manager):
+                return await get_websocket_manager(ctx)  # ! WSM009
+            else:
+                return get_websocket_manager(ctx)
+        async def two(ctx):
+            m = get_websocket_manager(ctx)
+            if inspect.isawaitable(m):
+                m = await m  # ! WSM009
+            return m
+        async def three(ctx):
+            m = get_websocket_manager(ctx)
+            return await m if hasattr(m, "__await__") else m  # ! WSM009
+        async def four(ctx):
+            m = get_websocket_manager(ctx)
+            if not inspect.isawaitable(m):
+                return m
+            return await m  # ! WSM009
+        async def five(ctx):
+            m = get_websocket_manager(ctx)
+            if not (ctx and asyncio.iscoroutine(m)):
+                return await m  # ! WSM001 fixable
+        async def six(ctx):
+            m = get_websocket_manager(ctx)
+            if ctx and not inspect.isawaitable(m):
+                return await m  # ! WSM001 fixable
         """,
     "patched": """
         === test_it.py

@@ -85,7 +85,7 @@ def test_tolerated_awaits_are_warned_of_once_a_place() -> None:
 
     async def main() -> list[Any]:
         with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+            warnings.simplefilter("default")
             for _ in range(5):
                 manager = wsmanager.get_websocket_manager("ann")
                 assert await manager is manager  # type: ignore[misc]

@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from support.loops import LoopThread
@@ -181,7 +181,9 @@ class IsolationMachine(RuleBasedStateMachine):
         self.loop.close()
 
 
-def run_machines(machine: type[IsolationMachine], examples: int, steps: int) -> None:
+def run_machines(
+    machine: type[IsolationMachine], examples: int, steps: int, *, shrink: bool = True
+) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         machine,
         settings=settings(
@@ -189,6 +191,7 @@ def run_machines(machine: type[IsolationMachine], examples: int, steps: int) -> 
             stateful_step_count=steps,
             deadline=None,
             database=None,
+            phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
             suppress_health_check=list(HealthCheck),
         ),
     )
@@ -249,7 +252,7 @@ class RemovesByIdAlone(Backend):
 def test_control_each_kind_of_leak_is_found(bug: type[Backend]) -> None:
     machine = type("Buggy", (IsolationMachine,), {"backend": bug()})
     with pytest.raises(BaseException) as caught:
-        run_machines(machine, 60, 40)
+        run_machines(machine, 60, 40, shrink=False)
     assert not isinstance(caught.value, KeyboardInterrupt)
 
 

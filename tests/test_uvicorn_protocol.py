@@ -183,6 +183,8 @@ async def observe(url: str, path: str) -> dict[str, Any]:
             messages.append(await asyncio.wait_for(client.recv(), 5))
             seen["pong"] = isinstance(await asyncio.wait_for(await client.ping(), 5), float)
             await client.close(4002, "bye")
+        elif path == "subprotocol":
+            await client.close(4003)
         else:
             await asyncio.wait_for(client.recv(), 5)
     except ConnectionClosed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from typing import Any, Final, Generic, Literal, NoReturn, SupportsIndex, TypeVar, final, overload
 
@@ -145,8 +144,6 @@ class Channel:
     def transport(self) -> asyncio.Transport: ...
 
 # -- the manager -------------------------------------------------------------
-
-class WebSocketManagerMode(enum.Enum): ...  # replaced by the Python package's enum
 
 @final
 class UnifiedWebSocketManager:

@@ -281,7 +281,7 @@ class AgentWebSocketBridge:
         if run_id is None:
             run_id = fields.get("run_id")
         if agent_name is None:
-            agent_name = fields.get("agent_name")
+            agent_name = _text(fields.get("agent_name"))
         return self._send(event_type, run_id, agent_name, fields, None, user_context, thread_id)
 
     def _send(
@@ -311,7 +311,8 @@ class AgentWebSocketBridge:
         order = self._order
         if order is None or (run_id is None and event not in AGENT_EVENTS):
             return manager.emit_event(event, data, **names)
-        take_back = order.enter(event, names.get("run_id"), agent_name, data.get("tool_name"))
+        tool_name = _text(data.get("tool_name"))
+        take_back = order.enter(event, names.get("run_id"), agent_name, tool_name)
         try:
             return manager.emit_event(event, data, **names)
         except BaseException:
@@ -335,6 +336,10 @@ def _given(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+def _text(found: object) -> str | None:
+    return found if isinstance(found, str) and found else None
+
+
 def _user_of(context: Any) -> str:
     """The id in *context*, read as the manager factory reads it."""
     if isinstance(context, str):
@@ -354,7 +359,5 @@ def _user_of(context: Any) -> str:
 
 def _thread_of(context: Any) -> str | None:
     if isinstance(context, Mapping):
-        found = context.get("thread_id")
-    else:
-        found = getattr(context, "thread_id", None)
-    return found if isinstance(found, str) and found else None
+        return _text(context.get("thread_id"))
+    return _text(getattr(context, "thread_id", None))

@@ -21,6 +21,7 @@ beyond 200 levels, is a :class:`~wsmanager.EncodeError` that names the place
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, Literal
@@ -63,12 +64,23 @@ def encoder(name: Literal["msgspec", "orjson", "json"]) -> Encoder:
 
 def _best() -> tuple[str, Encoder]:
     names: tuple[Literal["msgspec"], Literal["orjson"]] = ("msgspec", "orjson")
-    for name in names:
+    for name in names if _in_main_interpreter() else ():
         try:
             return name, encoder(name)
         except ImportError:
             continue
     return "json", _encode_standard
+
+
+def _in_main_interpreter() -> bool:
+    """Neither encoder supports others: an isolated one refuses them, and crashes for it at exit."""
+    for name in ("_interpreters", "_xxsubinterpreters"):  # from 3.13 on, and before
+        try:
+            interpreters = importlib.import_module(name)
+        except ImportError:
+            continue
+        return bool(interpreters.get_current() == interpreters.get_main())
+    return True
 
 
 _chosen, encode = _best()

@@ -26,11 +26,9 @@ typedef struct {
 static WsmAcquire *
 acquire_alloc(WsmState *state)
 {
-    wsm_lock(&state->spare_lock);
     PyObject *spare = state->spare_acquire;
-    state->spare_acquire = NULL;
-    wsm_unlock(&state->spare_lock);
-    if (spare != NULL) {
+    if (WSM_KEEPS_SPARE && spare != NULL) {
+        state->spare_acquire = NULL;
         return (WsmAcquire *)PyObject_Init(spare,
                                            state->types.ManagerAcquire);
     }
@@ -543,12 +541,11 @@ acquire_dealloc(PyObject *op)
     acquire_clear(op);
     Py_CLEAR(((WsmAcquire *)op)->key);
     wsm_stop_forget(state);
-    wsm_lock(&state->spare_lock);
-    PyObject *spare = state->spare_acquire;
-    state->spare_acquire = op;
-    wsm_unlock(&state->spare_lock);
-    if (spare != NULL) {
-        PyObject_GC_Del(spare);
+    if (WSM_KEEPS_SPARE && state->spare_acquire == NULL) {
+        state->spare_acquire = op;
+    }
+    else {
+        PyObject_GC_Del(op);
     }
     Py_DECREF(type);
 }

@@ -86,4 +86,12 @@ PyObject_IsTrue_weakrefs(PyObject *op)
 #define WSM_REUSES_STOP 0
 #endif
 
+/* With the GIL a destructor may leave its memory to the next object without
+ * a lock, which destructors never take. */
+#ifdef Py_GIL_DISABLED
+#define WSM_KEEPS_SPARE 0
+#else
+#define WSM_KEEPS_SPARE 1
+#endif
+
 #endif

@@ -1,11 +1,11 @@
-/* Connections come and go.
- * Invariant: a socket belongs to one user; removing an old connection never
- * removes its successor. */
+/* Connections come.
+ * Invariant: a socket belongs to one user, and to one connection. */
 #include "args.h"
 #include "compat.h"
 #include "evict.h"
 #include "identity.h"
 #include "methods.h"
+#include "record.h"
 #include "registry.h"
 #include "results.h"
 #include "verdict.h"
@@ -22,46 +22,6 @@ typedef struct {
     PyObject *metadata;
     bool routed;
 } WsmArrival;
-
-/* -- WebSocketConnection records ----------------------------------------- */
-
-/* A record names its websocket in its own fields; a socket (or a mock that
- * has every attribute) does not. */
-static int
-connect_is_record(WsmState *state, PyObject *op)
-{
-    PyObject *fields = NULL;
-    int is;
-
-    if (state->hooks.record_type != NULL) {
-        is = PyObject_IsInstance(op, state->hooks.record_type);
-        if (is != 0) {
-            return is;
-        }
-    }
-    if (PyObject_GetOptionalAttr((PyObject *)Py_TYPE(op),
-                                 state->names.__dataclass_fields__,
-                                 &fields) < 0) {
-        return -1;
-    }
-    if (fields == NULL && PyObject_GetOptionalAttr(
-                              op, state->names.__dict__, &fields) < 0) {
-        return -1;
-    }
-    if (fields == NULL || !PyDict_Check(fields)) {
-        Py_XDECREF(fields);
-        return 0;
-    }
-    is = PyDict_Contains(fields, state->names.websocket);
-    if (is > 0) {
-        is = PyDict_Contains(fields, state->names.user_id) ||
-             PyDict_Contains(fields, state->names.connection_id);
-    }
-    Py_DECREF(fields);
-    return is;
-}
-
-/* -- adding -------------------------------------------------------------- */
 
 static PyObject *
 connect_loop(WsmState *state, PyObject *given)
@@ -105,7 +65,7 @@ connect_known(WsmManager *self, const WsmArrival *arrival, PyObject **id)
         return PyErr_Occurred() ? -1 : 0;
     }
     PyObject *closed =
-        PyObject_CallMethodNoArgs(known->mailbox->loop,
+        PyObject_CallMethodNoArgs(known->loop,
                                   state->names.is_closed);
     if (closed == NULL) {
         result = -1;
@@ -181,9 +141,9 @@ connect_prune(WsmManager *self)
     for (Py_ssize_t i = 0; roster != NULL && i < roster->count; i++) {
         WsmConnection *connection = (WsmConnection *)roster->items[i];
         PyObject *closed = PyObject_CallMethodNoArgs(
-            connection->mailbox->loop, self->state->names.is_closed);
+            connection->loop, self->state->names.is_closed);
         if (closed == NULL) {
-            PyErr_WriteUnraisable(connection->mailbox->loop);
+            PyErr_WriteUnraisable(connection->loop);
         }
         if (closed == Py_True ||
             wsm_websocket_says_closed(self->state, connection->websocket)) {
@@ -297,8 +257,9 @@ connect_make(WsmManager *self, const WsmArrival *arrival)
         mailbox = wsm_mailbox_of(state, state->registry->mailboxes, loop);
     }
     if (mailbox != NULL) {
+        WsmHome home = {self, mailbox, &self->lock, loop, self->epoch};
         connection =
-            wsm_connection_new(self, mailbox, arrival->websocket, id,
+            wsm_connection_new(state, &home, arrival->websocket, id,
                                arrival->thread_id, channel);
     }
     if (connection != NULL) {
@@ -372,19 +333,6 @@ connect_add(WsmManager *self, const WsmArrival *arrival)
     return id;
 }
 
-/* A field of a record: *value owned, NULL where absent or None. */
-static int
-connect_field(PyObject *record, PyObject *name, PyObject **value)
-{
-    if (PyObject_GetOptionalAttr(record, name, value) < 0) {
-        return -1;
-    }
-    if (*value == Py_None) {
-        Py_CLEAR(*value);
-    }
-    return 0;
-}
-
 /* Unpack a WebSocketConnection; what the call itself says goes first. */
 static PyObject *
 connect_add_record(WsmManager *self, WsmArrival *arrival)
@@ -395,11 +343,11 @@ connect_add_record(WsmManager *self, WsmArrival *arrival)
     PyObject *metadata = NULL;
     WsmManager *target = NULL;
 
-    if (connect_field(record, names->websocket, &websocket) < 0 ||
-        connect_field(record, names->user_id, &user) < 0 ||
-        connect_field(record, names->connection_id, &id) < 0 ||
-        connect_field(record, names->thread_id, &thread) < 0 ||
-        connect_field(record, names->metadata, &metadata) < 0) {
+    if (wsm_record_field(record, names->websocket, &websocket) < 0 ||
+        wsm_record_field(record, names->user_id, &user) < 0 ||
+        wsm_record_field(record, names->connection_id, &id) < 0 ||
+        wsm_record_field(record, names->thread_id, &thread) < 0 ||
+        wsm_record_field(record, names->metadata, &metadata) < 0) {
         goto done;
     }
     target = wsm_manager_route(self, user, true);
@@ -429,7 +377,7 @@ connect_add_any(WsmManager *self, WsmArrival *arrival)
     if (arrival->websocket == NULL) {
         return connect_add(self, arrival);
     }
-    int record = connect_is_record(self->state, arrival->websocket);
+    int record = wsm_record_is(self->state, arrival->websocket);
     if (record < 0) {
         return NULL;
     }
@@ -480,243 +428,4 @@ WSM_METHOD(connect_user)
     PyObject *id = connect_add_any(target, &arrival);
     Py_DECREF(target);
     return id;
-}
-
-/* -- removing ------------------------------------------------------------ */
-
-/* May a plain id remove this connection, or does it come from the handler
- * of one that this has superseded? */
-static int
-connect_is_due(WsmManager *owner, WsmConnection *connection)
-{
-    PyObject *due = NULL;
-
-    if (owner->superseded == NULL ||
-        PyDict_GetItemRef(owner->superseded, connection->id, &due) <= 0) {
-        return PyErr_Occurred() ? -1 : 1;
-    }
-    long left = PyLong_AsLong(due) - 1;
-    Py_DECREF(due);
-    int result;
-    if (left > 0) {
-        PyObject *less = PyLong_FromLong(left);
-        result = less == NULL
-                     ? -1
-                     : PyDict_SetItem(owner->superseded, connection->id,
-                                      less);
-        Py_XDECREF(less);
-    }
-    else {
-        result = PyDict_DelItem(owner->superseded, connection->id);
-    }
-    if (result < 0) {
-        return -1;
-    }
-    return wsm_websocket_says_closed(owner->state, connection->websocket);
-}
-
-static WsmConnection *
-connect_by_id(WsmManager *self, PyObject *id)
-{
-    uint64_t generation = wsm_connection_id_generation(self->state, id);
-    WsmConnection *connection = wsm_manager_lookup(self, id);
-
-    if (connection == NULL) {
-        return NULL;
-    }
-    int due = generation != 0
-                  ? generation == connection->generation
-                  : connect_is_due(connection->manager, connection);
-    if (due <= 0) {
-        Py_CLEAR(connection);
-    }
-    return connection;
-}
-
-/* The connection somebody means, by id, record, Connection or socket. */
-static WsmConnection *
-connect_meant(WsmManager *self, PyObject *what)
-{
-    WsmState *state = self->state;
-    PyObject *websocket = NULL;
-    WsmConnection *found;
-
-    if (PyUnicode_Check(what)) {
-        return connect_by_id(self, what);
-    }
-    if (Py_IS_TYPE(what, state->types.Connection)) {
-        return (WsmConnection *)Py_NewRef(what);
-    }
-    int record = connect_is_record(state, what);
-    if (record < 0 ||
-        (record &&
-         connect_field(what, state->names.websocket, &websocket) < 0)) {
-        return NULL;
-    }
-    found = wsm_registry_by_socket(state->registry,
-                                   record && websocket != NULL ? websocket
-                                                               : what);
-    Py_XDECREF(websocket);
-    return found;
-}
-
-/* Only a connection of this manager, or one it may route to. */
-static bool
-connect_may(WsmManager *self, WsmConnection *connection)
-{
-    if (connection->manager == self || self->key == Py_None) {
-        return true;
-    }
-    PyErr_SetString(self->state->errors.UserIsolationError,
-                    "that connection is another user's");
-    return false;
-}
-
-WSM_METHOD(remove_connection)
-{
-    static const char *const names[] = {"connection_id", NULL};
-    static const WsmArgs spec = {"remove_connection", names, 1, 1};
-    PyObject *out[WSM_ARGS_MAX];
-    WsmManager *self = wsm_manager_here(op);
-
-    if (wsm_args_parse(&spec, args, nargs, kwnames, out) < 0) {
-        return NULL;
-    }
-    WsmConnection *connection = connect_meant(self, out[0]);
-    if (connection == NULL) {
-        return PyErr_Occurred()
-                   ? NULL
-                   : wsm_answer_new(self->state, Py_NewRef(Py_False));
-    }
-    PyObject *answer = NULL;
-    if (connect_may(self, connection)) {
-        bool was = wsm_remove(connection);
-        answer = wsm_answer_new(self->state, PyBool_FromLong(was));
-    }
-    Py_DECREF(connection);
-    return answer;
-}
-
-/* Remove the manager's connections (one socket's only, if given), closing
- * the sockets if code is not 0; how many, as an Answer. */
-static PyObject *
-connect_remove_all(WsmManager *target, PyObject *websocket, int code,
-                   PyObject *reason)
-{
-    WsmRoster *roster = wsm_manager_roster(target);
-    long count = 0;
-
-    for (Py_ssize_t i = 0; roster != NULL && i < roster->count; i++) {
-        WsmConnection *connection = (WsmConnection *)roster->items[i];
-        if (websocket != NULL && connection->websocket != websocket) {
-            continue;
-        }
-        if (wsm_remove(connection)) {
-            count++;
-            if (code != 0) {
-                wsm_close_socket(connection, code, reason);
-            }
-        }
-    }
-    wsm_manager_release(target, roster);
-    return wsm_answer_new(target->state, PyLong_FromLong(count));
-}
-
-WSM_METHOD(remove_connection_by_user)
-{
-    static const char *const names[] = {"user_id", NULL};
-    static const WsmArgs spec = {"remove_connection_by_user", names, 1, 0};
-    PyObject *out[WSM_ARGS_MAX], *answer = NULL;
-    WsmManager *self = wsm_manager_here(op);
-
-    if (wsm_args_parse(&spec, args, nargs, kwnames, out) < 0) {
-        return NULL;
-    }
-    WsmManager *target = wsm_manager_route(self, out[0], false);
-    if (target != NULL) {
-        answer = connect_remove_all(target, NULL, 0, NULL);
-        Py_DECREF(target);
-    }
-    else if (!PyErr_Occurred()) {
-        answer = wsm_answer_new(self->state, PyLong_FromLong(0));
-    }
-    return answer;
-}
-
-/* A close code a server may send (RFC 6455 section 7.4), and its reason. */
-static int
-connect_code(PyObject *code, PyObject *reason, int *number)
-{
-    *number = code == NULL ? 1000 : PyLong_AsInt(code);
-    if (*number == -1 && PyErr_Occurred()) {
-        return -1;
-    }
-    if (*number < 1000 || *number > 4999 ||
-        (*number >= 1004 && *number <= 1006) || *number == 1015) {
-        PyErr_Format(PyExc_ValueError,
-                     "%d is no close code that may be sent (RFC 6455 "
-                     "section 7.4)",
-                     *number);
-        return -1;
-    }
-    if (reason != NULL && !PyUnicode_Check(reason)) {
-        PyErr_SetString(PyExc_TypeError, "reason must be a str");
-        return -1;
-    }
-    return 0;
-}
-
-static PyObject *
-connect_close(WsmManager *target, PyObject *websocket, PyObject *code,
-              PyObject *reason)
-{
-    int number;
-    if (connect_code(code, reason, &number) < 0) {
-        return NULL;
-    }
-    PyObject *text =
-        reason == NULL ? PyUnicode_FromString("") : Py_NewRef(reason);
-    if (text == NULL) {
-        return NULL;
-    }
-    PyObject *answer = connect_remove_all(target, websocket, number, text);
-    Py_DECREF(text);
-    return answer;
-}
-
-WSM_METHOD(disconnect_user)
-{
-    static const char *const names[] = {"user_id", "websocket", "code",
-                                        "reason", NULL};
-    static const WsmArgs spec = {"disconnect_user", names, 4, 1};
-    PyObject *out[WSM_ARGS_MAX], *answer = NULL;
-    WsmManager *self = wsm_manager_here(op);
-
-    if (wsm_args_parse(&spec, args, nargs, kwnames, out) < 0) {
-        return NULL;
-    }
-    WsmManager *target = wsm_manager_route(self, out[0], false);
-    if (target != NULL) {
-        answer = connect_close(target,
-                               out[1] == NULL ? NULL : wsm_arg_or_null(out[1]),
-                               out[2], out[3]);
-        Py_DECREF(target);
-    }
-    else if (!PyErr_Occurred()) {
-        answer = wsm_answer_new(self->state, PyLong_FromLong(0));
-    }
-    return answer;
-}
-
-WSM_METHOD(close_all_connections)
-{
-    static const char *const names[] = {"code", "reason", NULL};
-    static const WsmArgs spec = {"close_all_connections", names, 2, 0};
-    PyObject *out[WSM_ARGS_MAX];
-    WsmManager *self = wsm_manager_here(op);
-
-    if (wsm_args_parse(&spec, args, nargs, kwnames, out) < 0) {
-        return NULL;
-    }
-    return connect_close(self, NULL, out[0], out[1]);
 }

@@ -6,10 +6,6 @@
 #include <time.h>
 
 #include "compat.h"
-#include "mailbox.h"
-#include "manager.h"
-#include "results.h"
-#include "verdict.h"
 
 static int
 connection_method(WsmState *state, PyObject *websocket)
@@ -47,11 +43,9 @@ connection_clock(void)
 }
 
 WsmConnection *
-wsm_connection_new(WsmManager *manager, WsmMailbox *mailbox,
-                   PyObject *websocket, PyObject *id, PyObject *thread_id,
-                   WsmChannel *channel)
+wsm_connection_new(WsmState *state, const WsmHome *home, PyObject *websocket,
+                   PyObject *id, PyObject *thread_id, WsmChannel *channel)
 {
-    WsmState *state = manager->state;
     int method = connection_method(state, websocket);
     if (method < 0) {
         return NULL;
@@ -67,8 +61,13 @@ wsm_connection_new(WsmManager *manager, WsmMailbox *mailbox,
         return NULL;
     }
     self->state = state;
-    self->manager = (WsmManager *)Py_NewRef((PyObject *)manager);
-    self->mailbox = (WsmMailbox *)Py_NewRef((PyObject *)mailbox);
+    self->manager =
+        (struct WsmManager *)Py_NewRef((PyObject *)home->manager);
+    self->mailbox =
+        (struct WsmMailbox *)Py_NewRef((PyObject *)home->mailbox);
+    self->lock = home->lock;
+    self->loop = home->loop;
+    self->epoch = home->epoch;
     self->websocket = Py_NewRef(websocket);
     self->id = Py_NewRef(id);
     self->thread_id = Py_XNewRef(thread_id);
@@ -231,11 +230,11 @@ wsm_connection_empty_locked(WsmConnection *self, WsmRefList *dropped)
 WsmEvent *
 wsm_connection_gap(WsmConnection *self)
 {
-    wsm_lock(&self->manager->lock);
+    wsm_lock(self->lock);
     uint64_t count = self->gap_count;
     uint64_t first = self->gap_first, last = self->gap_last;
     self->gap_count = 0;
-    wsm_unlock(&self->manager->lock);
+    wsm_unlock(self->lock);
     if (count == 0) {
         return NULL;
     }
@@ -244,9 +243,9 @@ wsm_connection_gap(WsmConnection *self)
                   "{\"type\":\"gap\",\"payload\":{\"dropped\":%llu,"
                   "\"first\":\"%016llx:%llu\",\"last\":\"%016llx:%llu\"}}",
                   (unsigned long long)count,
-                  (unsigned long long)self->manager->epoch,
+                  (unsigned long long)self->epoch,
                   (unsigned long long)first,
-                  (unsigned long long)self->manager->epoch,
+                  (unsigned long long)self->epoch,
                   (unsigned long long)last);
     PyObject *json = PyBytes_FromString(text);
     if (json == NULL) {
@@ -266,90 +265,8 @@ wsm_connection_channel_name(const WsmConnection *self)
     return self->channel == NULL ? "generic" : "direct";
 }
 
-/* -- the Python face ----------------------------------------------------- */
-
-static PyObject *
-connection_get_id(PyObject *op, void *Py_UNUSED(closure))
-{
-    WsmConnection *self = (WsmConnection *)op;
-    return wsm_connection_id_new(self->state, self->id, self->generation);
-}
-
-static PyObject *
-connection_get_user_id(PyObject *op, void *Py_UNUSED(closure))
-{
-    return Py_NewRef(((WsmConnection *)op)->manager->key);
-}
-
-static PyObject *
-connection_get_thread_id(PyObject *op, void *Py_UNUSED(closure))
-{
-    WsmConnection *self = (WsmConnection *)op;
-    wsm_lock(&self->manager->lock);
-    PyObject *thread = Py_XNewRef(self->thread_id);
-    wsm_unlock(&self->manager->lock);
-    return thread == NULL ? Py_NewRef(Py_None) : thread;
-}
-
-static PyObject *
-connection_get_websocket(PyObject *op, void *Py_UNUSED(closure))
-{
-    return Py_NewRef(((WsmConnection *)op)->websocket);
-}
-
-static PyObject *
-connection_get_generation(PyObject *op, void *Py_UNUSED(closure))
-{
-    return PyLong_FromUnsignedLongLong(((WsmConnection *)op)->generation);
-}
-
-static PyObject *
-connection_get_loop(PyObject *op, void *Py_UNUSED(closure))
-{
-    return Py_NewRef(((WsmConnection *)op)->mailbox->loop);
-}
-
-static PyObject *
-connection_get_channel(PyObject *op, void *Py_UNUSED(closure))
-{
-    return PyUnicode_FromString(
-        wsm_connection_channel_name((WsmConnection *)op));
-}
-
-static PyObject *
-connection_get_connected_at(PyObject *op, void *Py_UNUSED(closure))
-{
-    return PyFloat_FromDouble(((WsmConnection *)op)->connected_at);
-}
-
-static PyObject *
-connection_get_metadata(PyObject *op, void *Py_UNUSED(closure))
-{
-    PyObject *metadata = ((WsmConnection *)op)->metadata;
-    return Py_NewRef(metadata == NULL ? Py_None : metadata);
-}
-
-static PyObject *
-connection_get_is_active(PyObject *op, void *Py_UNUSED(closure))
-{
-    WsmConnection *self = (WsmConnection *)op;
-    return PyBool_FromLong(
-        self->open &&
-        !wsm_websocket_says_closed(self->state, self->websocket));
-}
-
-static PyObject *
-connection_repr(PyObject *op)
-{
-    WsmConnection *self = (WsmConnection *)op;
-    return PyUnicode_FromFormat(
-        "<Connection %R %s %s, %u queued>", self->id,
-        wsm_connection_channel_name(self), self->open ? "open" : "closed",
-        (unsigned)self->outbox.count);
-}
-
-static int
-connection_traverse(PyObject *op, visitproc visit, void *arg)
+int
+wsm_connection_traverse(PyObject *op, visitproc visit, void *arg)
 {
     WsmConnection *self = (WsmConnection *)op;
     Py_VISIT(Py_TYPE(op));
@@ -366,8 +283,8 @@ connection_traverse(PyObject *op, visitproc visit, void *arg)
     return 0;
 }
 
-static int
-connection_clear(PyObject *op)
+int
+wsm_connection_clear(PyObject *op)
 {
     WsmConnection *self = (WsmConnection *)op;
     PyObject *event;
@@ -383,14 +300,14 @@ connection_clear(PyObject *op)
     return 0;
 }
 
-static void
-connection_dealloc(PyObject *op)
+void
+wsm_connection_dealloc(PyObject *op)
 {
     WsmConnection *self = (WsmConnection *)op;
     PyTypeObject *type = Py_TYPE(op);
 
     PyObject_GC_UnTrack(op);
-    connection_clear(op);
+    wsm_connection_clear(op);
     Py_CLEAR(self->mailbox);
     Py_CLEAR(self->manager);
     Py_CLEAR(self->id);
@@ -398,41 +315,3 @@ connection_dealloc(PyObject *op)
     type->tp_free(op);
     Py_DECREF(type);
 }
-
-#define WSM_GETTER(name, doc) {#name, connection_get_##name, NULL, doc, NULL}
-
-static PyGetSetDef connection_getset[] = {
-    {"connection_id", connection_get_id, NULL,
-     "The id, a str that knows its generation.", NULL},
-    WSM_GETTER(user_id, "The user's id; None of the manager of no user."),
-    WSM_GETTER(thread_id, "The chat thread it shows, or None."),
-    WSM_GETTER(websocket, "The object that was added."),
-    WSM_GETTER(generation, "Counts the user's connections, from 1."),
-    WSM_GETTER(loop, "The event loop that owns it."),
-    WSM_GETTER(channel, "\"direct\" or \"generic\"."),
-    WSM_GETTER(connected_at, "When it was added, seconds since the epoch."),
-    WSM_GETTER(metadata, "What its WebSocketConnection carried."),
-    WSM_GETTER(is_active, "Registered, and not known to be closed."),
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
-static PyType_Slot connection_slots[] = {
-    {Py_tp_doc,
-     (void *)"One accepted WebSocket of one user, bound to the event loop "
-             "that owns it.\n\nMade by add_connection(); readable from any "
-             "thread."},
-    {Py_tp_dealloc, connection_dealloc},
-    {Py_tp_traverse, connection_traverse},
-    {Py_tp_clear, connection_clear},
-    {Py_tp_repr, connection_repr},
-    {Py_tp_getset, connection_getset},
-    {0, NULL},
-};
-
-PyType_Spec wsm_connection_spec = {
-    .name = "wsmanager._wsmanager.Connection",
-    .basicsize = sizeof(WsmConnection),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
-             Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = connection_slots,
-};

@@ -24,8 +24,11 @@ typedef enum {
 typedef struct WsmConnection {
     PyObject_HEAD
     WsmState *state; /* borrowed: our type keeps the module alive */
-    struct WsmManager *manager; /* owned; its lock is "the lock" below */
+    struct WsmManager *manager; /* owned */
     struct WsmMailbox *mailbox; /* owned */
+    WsmLock *lock; /* the manager's: "the lock" below */
+    PyObject *loop; /* borrowed: the mailbox's */
+    uint64_t epoch; /* the manager's */
     PyObject *websocket; /* owned */
     PyObject *id; /* owned exact str */
     PyObject *thread_id; /* owned or NULL; guarded by the lock */
@@ -52,10 +55,18 @@ typedef struct WsmConnection {
     bool routed; /* added through the manager of None */
 } WsmConnection;
 
+/* Where a connection is at home. */
+typedef struct {
+    struct WsmManager *manager;
+    struct WsmMailbox *mailbox;
+    WsmLock *lock; /* in the manager */
+    PyObject *loop; /* the mailbox's */
+    uint64_t epoch; /* the manager's */
+} WsmHome;
+
 /* A connection, not registered yet. NULL with an exception: TypeError if the
  * object can send nothing. Runs the object's attribute code. */
-WsmConnection *wsm_connection_new(struct WsmManager *manager,
-                                  struct WsmMailbox *mailbox,
+WsmConnection *wsm_connection_new(WsmState *state, const WsmHome *home,
                                   PyObject *websocket, PyObject *id,
                                   PyObject *thread_id, WsmChannel *channel);
 
@@ -86,6 +97,9 @@ WsmEvent *wsm_connection_gap(WsmConnection *self);
 /* "direct" or "generic". */
 const char *wsm_connection_channel_name(const WsmConnection *self);
 
-extern PyType_Spec wsm_connection_spec;
+/* For the type's slots in the face. */
+int wsm_connection_traverse(PyObject *op, visitproc visit, void *arg);
+int wsm_connection_clear(PyObject *op);
+void wsm_connection_dealloc(PyObject *op);
 
 #endif

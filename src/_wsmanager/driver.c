@@ -10,9 +10,9 @@
 #include "compat.h"
 #include "evict.h"
 #include "mailbox.h"
-#include "manager.h"
 #include "results.h"
-#include "verdict.h"
+#include "send.h"
+#include "task.h"
 
 #define WSM_DRIVE_TURN 64 /* events of one connection between loop turns */
 #define WSM_DRIVER_REFS 2 /* the pass's and asyncio's */
@@ -29,247 +29,6 @@ typedef struct WsmDriver {
     PyObject *awaiting; /* owned or NULL: what its first step yielded */
     PyObject *task; /* owned or NULL */
 } WsmDriver;
-
-/* -- the current task ---------------------------------------------------- */
-
-/* Make task (may be None) current; gives the one before, NULL on error. */
-static PyObject *
-current_task_swap(WsmState *state, PyObject *loop, PyObject *task)
-{
-    if (state->asyncio.swap_current_task != NULL) {
-        return PyObject_CallFunctionObjArgs(state->asyncio.swap_current_task,
-                                            loop, task, NULL);
-    }
-    PyObject *result;
-    PyObject *before =
-        PyObject_CallOneArg(state->asyncio.current_task, loop);
-    if (before == NULL) {
-        return NULL;
-    }
-    if (before != Py_None) {
-        result = PyObject_CallFunctionObjArgs(state->asyncio.leave_task, loop,
-                                              before, NULL);
-        if (result == NULL) {
-            goto failed;
-        }
-        Py_DECREF(result);
-    }
-    if (task != Py_None) {
-        result = PyObject_CallFunctionObjArgs(state->asyncio.enter_task, loop,
-                                              task, NULL);
-        if (result == NULL) {
-            goto failed;
-        }
-        Py_DECREF(result);
-    }
-    return before;
-failed:
-    Py_DECREF(before);
-    return NULL;
-}
-
-static void
-current_task_restore(WsmState *state, PyObject *loop, PyObject *before)
-{
-    PyObject *saved = wsm_error_take();
-    PyObject *ours = current_task_swap(state, loop, before);
-    if (ours == NULL) {
-        PyErr_WriteUnraisable(loop);
-    }
-    Py_XDECREF(ours);
-    Py_DECREF(before);
-    wsm_error_restore(saved);
-}
-
-/* -- one send ------------------------------------------------------------ */
-
-static PyObject *
-driver_call_send(WsmConnection *connection, WsmEvent *event)
-{
-    WsmState *state = connection->state;
-    PyObject *const names[] = {state->names.send_text, state->names.send_str,
-                               state->names.send, state->names.send_json};
-    PyObject *text = wsm_event_text(event);
-    PyObject *result = NULL;
-
-    if (text == NULL) {
-        return NULL;
-    }
-    if (connection->method == WSM_SEND_CALL) {
-        result = PyObject_CallOneArg(connection->websocket, text);
-    }
-    else if (connection->method == WSM_SEND_JSON) {
-        PyObject *value = PyObject_CallOneArg(state->hooks.decode, text);
-        if (value != NULL) {
-            result = PyObject_CallMethodOneArg(connection->websocket,
-                                               names[connection->method],
-                                               value);
-            Py_DECREF(value);
-        }
-    }
-    else {
-        result = PyObject_CallMethodOneArg(
-            connection->websocket, names[connection->method], text);
-    }
-    Py_DECREF(text);
-    return result;
-}
-
-/* What steps an awaitable: the coroutine itself, or its iterator. NULL
- * without an exception if it is not awaitable at all. */
-static PyObject *
-driver_iterator(PyObject *awaitable)
-{
-    PyAsyncMethods *async = Py_TYPE(awaitable)->tp_as_async;
-
-    if (PyCoro_CheckExact(awaitable)) {
-        return Py_NewRef(awaitable);
-    }
-    if (async == NULL || async->am_await == NULL) {
-        return NULL;
-    }
-    return async->am_await(awaitable);
-}
-
-/* Start the send of event; PYGEN_NEXT with *inner set if it suspended. */
-static PySendResult
-driver_start(WsmConnection *connection, WsmEvent *event, PyObject **inner,
-             PyObject **result)
-{
-    *inner = NULL;
-    *result = NULL;
-    PyObject *answer = driver_call_send(connection, event);
-    if (answer == NULL) {
-        return PYGEN_ERROR;
-    }
-    if (answer == Py_None) {
-        *result = answer;
-        return PYGEN_RETURN;
-    }
-    PyObject *iterator = driver_iterator(answer);
-    if (iterator == NULL) {
-        if (PyErr_Occurred()) {
-            Py_DECREF(answer);
-            return PYGEN_ERROR;
-        }
-        *result = answer; /* a plain function's own result */
-        return PYGEN_RETURN;
-    }
-    Py_DECREF(answer);
-    PySendResult how = PyIter_Send(iterator, Py_None, result);
-    if (how == PYGEN_NEXT) {
-        *inner = iterator;
-    }
-    else {
-        Py_DECREF(iterator);
-    }
-    return how;
-}
-
-/* Enter the connection's context; false if somebody is in it already. */
-static bool
-driver_enter(WsmConnection *connection)
-{
-    if (connection->context == NULL) {
-        return false;
-    }
-    if (PyContext_Enter(connection->context) < 0) {
-        PyErr_Clear(); /* entered by a copy of ours: its vars are there */
-        return false;
-    }
-    return true;
-}
-
-static void
-driver_exit(WsmConnection *connection, bool entered)
-{
-    if (entered) {
-        PyObject *saved = wsm_error_take();
-        if (PyContext_Exit(connection->context) < 0) {
-            PyErr_WriteUnraisable((PyObject *)connection);
-        }
-        wsm_error_restore(saved);
-    }
-}
-
-static void
-driver_report(WsmConnection *connection, PyObject *error)
-{
-    PyObject *fields =
-        Py_BuildValue("{s:O,s:O}", "connection_id", connection->id, "error",
-                      error);
-    if (fields == NULL) {
-        PyErr_WriteUnraisable((PyObject *)connection);
-    }
-    wsm_report(connection->state, "error", Py_TYPE(error)->tp_name, fields);
-    Py_XDECREF(fields);
-}
-
-/* The send raised what is set: judge it, settle the event. Gives the error
- * back (owned) where it must go on: fatal, or a cancellation. */
-static PyObject *
-driver_failed(WsmConnection *connection, WsmEvent *event)
-{
-    WsmState *state = connection->state;
-    PyObject *error = wsm_error_take();
-    WsmVerdict verdict = wsm_verdict(state, error, connection->websocket);
-
-    state->totals.failed++;
-    wsm_event_settle(event, connection->id, WSM_FAILED);
-    switch (verdict) {
-    case WSM_VERDICT_GONE:
-        wsm_evict(connection, "gone");
-        break;
-    case WSM_VERDICT_CANCELLED:
-        wsm_evict(connection, "cancelled");
-        return error;
-    case WSM_VERDICT_ERROR:
-        driver_report(connection, error);
-        if (++connection->errors >= state->settings.error_limit) {
-            wsm_evict(connection, "errors");
-        }
-        break;
-    case WSM_VERDICT_FATAL:
-        return error;
-    }
-    Py_XDECREF(error);
-    return NULL;
-}
-
-static void
-driver_sent(WsmConnection *connection, WsmEvent *event)
-{
-    connection->errors = 0;
-    connection->state->totals.sent++;
-    connection->state->totals.generic++;
-    wsm_event_settle(event, connection->id, WSM_SENT);
-}
-
-/* The next event, owned; NULL when the writer is done: not busy any more. */
-static WsmEvent *
-driver_next(WsmConnection *connection)
-{
-    WsmEvent *event = NULL;
-    if (connection->gap_count > 0 && connection->open) {
-        event = wsm_connection_gap(connection);
-        if (event != NULL) {
-            wsm_event_count(event, WSM_QUEUED, 1);
-            return event;
-        }
-        if (PyErr_Occurred()) {
-            PyErr_WriteUnraisable((PyObject *)connection);
-        }
-    }
-    wsm_lock(&connection->manager->lock);
-    if (connection->open) {
-        event = wsm_connection_pop_locked(connection);
-    }
-    if (event == NULL) {
-        connection->busy = false;
-    }
-    wsm_unlock(&connection->manager->lock);
-    return event;
-}
 
 /* -- a pass -------------------------------------------------------------- */
 
@@ -304,7 +63,7 @@ drive_prepare(WsmDrive *drive)
         drive->driver = kept;
         return -1;
     }
-    PyObject *before = current_task_swap(drive->state, drive->loop,
+    PyObject *before = wsm_task_swap(drive->state, drive->loop,
                                          (PyObject *)drive->driver);
     if (before == NULL) {
         Py_XSETREF(drive->driver, kept);
@@ -361,16 +120,16 @@ drive_suspend(WsmDrive *drive, WsmConnection *connection, WsmEvent *event,
         wsm_mailbox_schedule(mailbox, WSM_WATCH_NS);
     }
     /* Out of the way while the task is made: it may be an eager one. */
-    current_task_restore(drive->state, drive->loop, drive->previous);
+    wsm_task_restore(drive->state, drive->loop, drive->previous);
     drive->previous = NULL;
     drive->driver = NULL;
     if (driver_make_task(self) < 0) {
-        PyObject *error = driver_failed(connection, event);
+        PyObject *error = wsm_send_failed(connection, event);
         Py_XDECREF(error);
         driver_release(self);
-        wsm_lock(&connection->manager->lock);
+        wsm_lock(connection->lock);
         connection->busy = false;
-        wsm_unlock(&connection->manager->lock);
+        wsm_unlock(connection->lock);
     }
     Py_DECREF(self);
     Py_DECREF(self);
@@ -384,9 +143,9 @@ drive_one(WsmDrive *drive, WsmConnection *connection, WsmEvent *event)
     PySendResult how = PYGEN_ERROR;
 
     if (drive_prepare(drive) == 0) {
-        bool entered = driver_enter(connection);
-        how = driver_start(connection, event, &inner, &result);
-        driver_exit(connection, entered);
+        bool entered = wsm_send_enter(connection);
+        how = wsm_send_start(connection, event, &inner, &result);
+        wsm_send_exit(connection, entered);
     }
     if (how == PYGEN_NEXT) {
         drive_suspend(drive, connection, event, inner, result);
@@ -394,10 +153,10 @@ drive_one(WsmDrive *drive, WsmConnection *connection, WsmEvent *event)
     }
     if (how == PYGEN_RETURN) {
         Py_DECREF(result);
-        driver_sent(connection, event);
+        wsm_send_done(connection, event);
         return true;
     }
-    PyObject *error = driver_failed(connection, event);
+    PyObject *error = wsm_send_failed(connection, event);
     if (error != NULL && drive->fatal == NULL &&
         !PyErr_GivenExceptionMatches(error,
                                      drive->state->asyncio.cancelled_error)) {
@@ -414,12 +173,12 @@ wsm_drive(WsmDrive *drive, WsmConnection *connection, WsmEvent *event)
 {
     Py_INCREF(connection);
     if (event == NULL) {
-        event = driver_next(connection);
+        event = wsm_send_next(connection);
     }
     while (event != NULL) {
         bool more = drive_one(drive, connection, event);
         Py_DECREF(event);
-        event = more ? driver_next(connection) : NULL;
+        event = more ? wsm_send_next(connection) : NULL;
     }
     Py_DECREF(connection);
 }
@@ -428,7 +187,7 @@ int
 wsm_drive_end(WsmDrive *drive)
 {
     if (drive->previous != NULL) {
-        current_task_restore(drive->state, drive->loop, drive->previous);
+        wsm_task_restore(drive->state, drive->loop, drive->previous);
         drive->previous = NULL;
     }
     Py_CLEAR(drive->driver);
@@ -472,20 +231,20 @@ driver_continue(WsmDriver *self, PySendResult how, PyObject **result)
         Py_CLEAR(self->inner);
         if (how == PYGEN_RETURN) {
             Py_CLEAR(*result);
-            driver_sent(connection, self->event);
+            wsm_send_done(connection, self->event);
         }
         else {
-            error = driver_failed(connection, self->event);
+            error = wsm_send_failed(connection, self->event);
         }
         Py_CLEAR(self->event);
         if (error != NULL) {
-            wsm_lock(&connection->manager->lock);
+            wsm_lock(connection->lock);
             connection->busy = false;
-            wsm_unlock(&connection->manager->lock);
+            wsm_unlock(connection->lock);
             wsm_error_restore(error);
             return PYGEN_ERROR;
         }
-        self->event = driver_next(connection);
+        self->event = wsm_send_next(connection);
         if (self->event == NULL) {
             *result = Py_NewRef(Py_None);
             return PYGEN_RETURN;
@@ -495,7 +254,7 @@ driver_continue(WsmDriver *self, PySendResult how, PyObject **result)
             *result = Py_NewRef(Py_None);
             return PYGEN_NEXT; /* the next step starts self->event */
         }
-        how = driver_start(connection, self->event, &self->inner, result);
+        how = wsm_send_start(connection, self->event, &self->inner, result);
     }
     return PYGEN_NEXT;
 }
@@ -525,12 +284,12 @@ driver_step(WsmDriver *self, PyObject *value, PyObject **result)
     Py_INCREF(self);
     Py_INCREF(connection);
     PyObject *before =
-        current_task_swap(self->state, self->loop, (PyObject *)self);
+        wsm_task_swap(self->state, self->loop, (PyObject *)self);
     if (before == NULL) {
         how = PYGEN_ERROR;
     }
     else {
-        bool entered = driver_enter(connection);
+        bool entered = wsm_send_enter(connection);
         if (thrown != NULL && self->inner != NULL) {
             *result = PyObject_CallMethodOneArg(
                 self->inner, self->state->names.throw, thrown);
@@ -547,14 +306,14 @@ driver_step(WsmDriver *self, PyObject *value, PyObject **result)
             how = PYGEN_ERROR;
         }
         else if (self->inner == NULL) {
-            how = driver_start(connection, self->event, &self->inner, result);
+            how = wsm_send_start(connection, self->event, &self->inner, result);
         }
         else {
             how = PyIter_Send(self->inner, value, result);
         }
         how = driver_continue(self, how, result);
-        driver_exit(connection, entered);
-        current_task_restore(self->state, self->loop, before);
+        wsm_send_exit(connection, entered);
+        wsm_task_restore(self->state, self->loop, before);
     }
     Py_XDECREF(thrown);
     if (how != PYGEN_NEXT) {

@@ -102,12 +102,7 @@ emit_letter(const WsmTarget *target, WsmLetter *letter)
     WsmState *state = target->manager->state;
 
     letter->user_id = target->manager->key;
-    PyObject *json = wsm_envelope_encode(state, letter);
-    if (json == NULL) {
-        return NULL;
-    }
-    WsmEvent *event = wsm_event_new(state, json);
-    Py_DECREF(json);
+    WsmEvent *event = wsm_envelope_event(state, letter);
     if (event == NULL) {
         return NULL;
     }
@@ -165,16 +160,40 @@ emit_rest(const WsmNames *names, PyObject *message)
     return rest;
 }
 
+/* A mapping, dataclass, model or the like as a plain dict, so that every
+ * envelope can look into it; what is none of them stays what it is, and the
+ * encoder judges it. */
+static PyObject *
+emit_plain_data(WsmState *state, PyObject *data)
+{
+    if (PyDict_CheckExact(data) || PyUnicode_Check(data) ||
+        PyLong_Check(data) || PyFloat_Check(data) || PyList_Check(data) ||
+        PyTuple_Check(data) || state->hooks.as_mapping == NULL) {
+        return Py_NewRef(data);
+    }
+    PyObject *mapping = PyObject_CallOneArg(state->hooks.as_mapping, data);
+    if (mapping == NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
+        PyErr_Clear(); /* no mapping of any kind */
+        return Py_NewRef(data);
+    }
+    return mapping;
+}
+
 /* The data of a message: under payload, or data, or all the rest; owned. */
 static PyObject *
-emit_message_data(const WsmNames *names, PyObject *message)
+emit_message_data(WsmState *state, PyObject *message)
 {
+    const WsmNames *names = &state->names;
     PyObject *data;
-    if (PyDict_GetItemRef(message, names->payload, &data) != 0 ||
-        PyDict_GetItemRef(message, names->data, &data) != 0) {
-        return data;
+    if (PyDict_GetItemRef(message, names->payload, &data) == 0 &&
+        PyDict_GetItemRef(message, names->data, &data) == 0) {
+        return emit_rest(names, message);
     }
-    return emit_rest(names, message);
+    if (data == NULL) {
+        return NULL;
+    }
+    Py_SETREF(data, emit_plain_data(state, data));
+    return data;
 }
 
 static PyObject *
@@ -233,7 +252,7 @@ emit_message(const WsmTarget *target, PyObject *message)
         goto done;
     }
     type = emit_message_type(names, root);
-    data = type == NULL ? NULL : emit_message_data(names, root);
+    data = type == NULL ? NULL : emit_message_data(state, root);
     if (data != NULL) {
         WsmLetter letter = {.type = type, .data = data, .root = root};
         result = emit_letter(target, &letter);
@@ -308,7 +327,8 @@ emit_truth(PyObject *flag, bool *value)
 
 /* data and event_data are one; None is an empty object. */
 static PyObject *
-emit_data(const char *function, PyObject *data, PyObject *event_data)
+emit_data(WsmState *state, const char *function, PyObject *data,
+          PyObject *event_data)
 {
     if (data != NULL && event_data != NULL) {
         PyErr_Format(PyExc_TypeError,
@@ -317,7 +337,8 @@ emit_data(const char *function, PyObject *data, PyObject *event_data)
         return NULL;
     }
     data = data == NULL ? event_data : data;
-    return data == NULL || data == Py_None ? PyDict_New() : Py_NewRef(data);
+    return data == NULL || data == Py_None ? PyDict_New()
+                                           : emit_plain_data(state, data);
 }
 
 enum {
@@ -383,7 +404,8 @@ emit_any(WsmManager *self, const char *function, int kind,
     }
     PyObject *type = emit_type(function, out[EMIT_TYPE]);
     PyObject *data = type == NULL ? NULL
-                                  : emit_data(function, out[EMIT_DATA],
+                                  : emit_data(self->state, function,
+                                              out[EMIT_DATA],
                                               out[EMIT_EVENT_DATA]);
     if (data != NULL && emit_target(self, function, out, &target) == 0) {
         WsmLetter letter = {

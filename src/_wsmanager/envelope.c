@@ -31,13 +31,15 @@ envelope_digits(char *at, int64_t value, int digits)
     return at + digits;
 }
 
+#define WSM_TIMESTAMP_SIZE 32
+
 /* ISO 8601 with microseconds and offset, as datetime.isoformat() writes. */
-static PyObject *
-envelope_timestamp(void)
+static void
+envelope_now(char *text)
 {
     struct timespec now;
     int year, month, day;
-    char text[32], *at = text;
+    char *at = text;
 
     clock_gettime(CLOCK_REALTIME, &now);
     int64_t second = now.tv_sec % 86400;
@@ -56,7 +58,14 @@ envelope_timestamp(void)
     *at++ = '.';
     at = envelope_digits(at, now.tv_nsec / 1000, 6);
     memcpy(at, "+00:00", 6);
-    return PyUnicode_FromStringAndSize(text, at + 6 - text);
+}
+
+static PyObject *
+envelope_timestamp(void)
+{
+    char text[WSM_TIMESTAMP_SIZE];
+    envelope_now(text);
+    return PyUnicode_FromStringAndSize(text, WSM_TIMESTAMP_SIZE);
 }
 
 /* Set it unless it is there. */
@@ -165,6 +174,9 @@ envelope_shape(WsmState *state, PyObject *root, PyObject *data)
         }
         return envelope_drop(root, names->payload);
     case WSM_ENVELOPE_FLAT:
+        if (!PyDict_CheckExact(data)) {
+            return 0; /* nothing to lay flat: it stays the payload */
+        }
         if (envelope_drop(root, names->data) < 0 ||
             envelope_drop(root, names->payload) < 0) {
             return -1;
@@ -250,8 +262,8 @@ envelope_bytes(WsmState *state, PyObject *members)
     return PyObject_CallFunction(state->hooks.encode_any, "Os", members, "");
 }
 
-PyObject *
-wsm_envelope_encode(WsmState *state, const WsmLetter *letter)
+static PyObject *
+envelope_encode(WsmState *state, const WsmLetter *letter)
 {
     PyObject *members = envelope_members(state, letter);
     if (members == NULL) {
@@ -270,4 +282,174 @@ wsm_envelope_encode(WsmState *state, const WsmLetter *letter)
     PyObject *json = envelope_bytes(state, members);
     Py_DECREF(members);
     return json;
+}
+
+/* -- the common case, put together from parts ---------------------------- */
+
+typedef struct {
+    const char *data;
+    size_t size;
+} WsmPart;
+
+#define WSM_PARTS 24
+
+typedef struct {
+    WsmPart parts[WSM_PARTS];
+    int count;
+    size_t size;
+} WsmParts;
+
+static void
+parts_add(WsmParts *parts, const char *data, size_t size)
+{
+    parts->parts[parts->count++] = (WsmPart){data, size};
+    parts->size += size;
+}
+
+#define WSM_PART(parts, literal) \
+    parts_add(parts, literal, sizeof(literal) - 1)
+
+/* Add a str as it is, if JSON writes it so too: ASCII, nothing to escape. */
+static bool
+parts_add_text(WsmParts *parts, PyObject *text)
+{
+    if (text == NULL || text == Py_None) {
+        WSM_PART(parts, "null");
+        return true;
+    }
+    if (!PyUnicode_CheckExact(text) || !PyUnicode_IS_COMPACT_ASCII(text)) {
+        return false;
+    }
+    const char *data = (const char *)PyUnicode_1BYTE_DATA(text);
+    size_t size = (size_t)PyUnicode_GET_LENGTH(text);
+    for (size_t i = 0; i < size; i++) {
+        if ((unsigned char)data[i] < 0x20 || data[i] == '"' ||
+            data[i] == '\\') {
+            return false;
+        }
+    }
+    WSM_PART(parts, "\"");
+    parts_add(parts, data, size);
+    WSM_PART(parts, "\"");
+    return true;
+}
+
+/* A str of the data, borrowed from it; *plain is false if it is no str. */
+static PyObject *
+parts_peek(PyObject *data, PyObject *name, bool *plain)
+{
+    PyObject *value = NULL;
+    if (PyDict_GetItemRef(data, name, &value) <= 0) {
+        return NULL;
+    }
+    *plain = *plain && PyUnicode_CheckExact(value);
+    Py_DECREF(value); /* the data keeps it, and nothing runs meanwhile */
+    return value;
+}
+
+/* What stands around the payload, before and after it. */
+static bool
+parts_of(WsmState *state, const WsmLetter *letter, const char *timestamp,
+         WsmParts *head, WsmParts *tail)
+{
+    const WsmNames *names = &state->names;
+    bool plain = true;
+    PyObject *thread = letter->thread_id, *run = letter->run_id;
+    PyObject *agent = parts_peek(letter->data, names->agent_name, &plain);
+    PyObject *tool = parts_peek(letter->data, names->tool_name, &plain);
+
+    if (thread == NULL) {
+        thread = parts_peek(letter->data, names->thread_id, &plain);
+    }
+    if (run == NULL) {
+        run = parts_peek(letter->data, names->run_id, &plain);
+    }
+    WSM_PART(head, "{\"type\":");
+    plain = plain && parts_add_text(head, letter->type);
+    WSM_PART(head, ",\"payload\":");
+    WSM_PART(tail, ",\"user_id\":");
+    plain = plain && parts_add_text(tail, letter->user_id);
+    WSM_PART(tail, ",\"thread_id\":");
+    plain = plain && parts_add_text(tail, thread);
+    WSM_PART(tail, ",\"run_id\":");
+    plain = plain && parts_add_text(tail, run);
+    WSM_PART(tail, ",\"timestamp\":\"");
+    parts_add(tail, timestamp, WSM_TIMESTAMP_SIZE);
+    WSM_PART(tail, "\"");
+    if (agent != NULL) {
+        WSM_PART(tail, ",\"agent_name\":");
+        plain = plain && parts_add_text(tail, agent);
+    }
+    if (tool != NULL) {
+        WSM_PART(tail, ",\"tool_name\":");
+        plain = plain && parts_add_text(tail, tool);
+    }
+    WSM_PART(tail, "}");
+    return plain;
+}
+
+static unsigned char *
+parts_write(const WsmParts *parts, unsigned char *at)
+{
+    for (int i = 0; i < parts->count; i++) {
+        memcpy(at, parts->parts[i].data, parts->parts[i].size);
+        at += parts->parts[i].size;
+    }
+    return at;
+}
+
+/* The default envelope of an event with nothing unusual in it: the same
+ * bytes, without a dict. NULL without an exception if it is not one. */
+static WsmEvent *
+envelope_common(WsmState *state, const WsmLetter *letter)
+{
+    WsmParts head = {.count = 0}, tail = {.count = 0};
+    char timestamp[WSM_TIMESTAMP_SIZE];
+    unsigned char *at;
+    bool plain;
+
+    if (state->settings.envelope != WSM_ENVELOPE_PAYLOAD ||
+        letter->root != NULL || !PyDict_CheckExact(letter->data) ||
+        state->hooks.encode == NULL ||
+        wsm_payload_examine(letter->data, state->settings.max_event_bytes,
+                            &plain) < 0 ||
+        !plain) {
+        return NULL;
+    }
+    PyObject *payload = PyObject_CallOneArg(state->hooks.encode, letter->data);
+    if (payload == NULL || !PyBytes_Check(payload)) {
+        Py_XDECREF(payload);
+        if (!PyErr_ExceptionMatches(PyExc_MemoryError)) {
+            PyErr_Clear(); /* the careful way names what is wrong, and where */
+        }
+        return NULL;
+    }
+    WsmEvent *event = NULL;
+    envelope_now(timestamp);
+    if (parts_of(state, letter, timestamp, &head, &tail)) {
+        size_t size = (size_t)PyBytes_GET_SIZE(payload);
+        event = wsm_event_alloc(state, head.size + size + tail.size, &at);
+        if (event != NULL) {
+            at = parts_write(&head, at);
+            memcpy(at, PyBytes_AS_STRING(payload), size);
+            parts_write(&tail, at + size);
+        }
+    }
+    Py_DECREF(payload);
+    return event;
+}
+
+WsmEvent *
+wsm_envelope_event(WsmState *state, const WsmLetter *letter)
+{
+    WsmEvent *event = envelope_common(state, letter);
+    if (event != NULL || PyErr_Occurred()) {
+        return event;
+    }
+    PyObject *json = envelope_encode(state, letter);
+    if (json != NULL) {
+        event = wsm_event_new(state, json);
+        Py_DECREF(json);
+    }
+    return event;
 }

@@ -3,6 +3,7 @@
 #ifndef WSM_ENVELOPE_H
 #define WSM_ENVELOPE_H
 
+#include "event.h"
 #include "state.h"
 
 typedef struct {
@@ -14,8 +15,8 @@ typedef struct {
     PyObject *run_id; /* borrowed or NULL: taken from the data then */
 } WsmLetter;
 
-/* The JSON bytes (without id) of a letter in the configured envelope. NULL
- * with EncodeError, EventTooLarge, or what the envelope callable raised. */
-PyObject *wsm_envelope_encode(WsmState *state, const WsmLetter *letter);
+/* The event of a letter in the configured envelope. NULL with EncodeError,
+ * EventTooLarge, or what the envelope callable raised. */
+WsmEvent *wsm_envelope_event(WsmState *state, const WsmLetter *letter);
 
 #endif

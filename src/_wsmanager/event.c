@@ -21,22 +21,8 @@ static const char *const outcome_names[WSM_OUTCOMES] = {
     "sent", "queued", "dropped", "failed", "stored"};
 
 WsmEvent *
-wsm_event_new(WsmState *state, PyObject *json)
+wsm_event_alloc(WsmState *state, size_t size, unsigned char **json)
 {
-    if (!PyBytes_Check(json)) {
-        PyErr_Format(PyExc_TypeError,
-                     "the encoder must give bytes, not %.100s",
-                     Py_TYPE(json)->tp_name);
-        return NULL;
-    }
-    size_t size = (size_t)PyBytes_GET_SIZE(json);
-    const char *data = PyBytes_AS_STRING(json);
-    if (size < 2 || data[0] != '{' || data[size - 1] != '}') {
-        PyErr_SetString(state->errors.EncodeError,
-                        "an event must be a JSON object (RFC 8259 "
-                        "section 4)");
-        return NULL;
-    }
     if (size > (size_t)state->settings.max_event_bytes) {
         PyErr_Format(state->errors.EventTooLarge,
                      "the event takes %zu bytes of JSON, max_event_bytes is "
@@ -57,11 +43,35 @@ wsm_event_new(WsmState *state, PyObject *json)
         PyErr_NoMemory();
         return NULL;
     }
-    memcpy(event->buffer + WSM_SLACK, data, size);
     event->json_at = WSM_SLACK;
     event->frame_at = WSM_SLACK;
     event->end = WSM_SLACK + size;
-    event->emitted_at = wsm_now_ns();
+    *json = event->buffer + WSM_SLACK;
+    return event;
+}
+
+WsmEvent *
+wsm_event_new(WsmState *state, PyObject *json)
+{
+    if (!PyBytes_Check(json)) {
+        PyErr_Format(PyExc_TypeError,
+                     "the encoder must give bytes, not %.100s",
+                     Py_TYPE(json)->tp_name);
+        return NULL;
+    }
+    size_t size = (size_t)PyBytes_GET_SIZE(json);
+    const char *data = PyBytes_AS_STRING(json);
+    if (size < 2 || data[0] != '{' || data[size - 1] != '}') {
+        PyErr_SetString(state->errors.EncodeError,
+                        "an event must be a JSON object (RFC 8259 "
+                        "section 4)");
+        return NULL;
+    }
+    unsigned char *body;
+    WsmEvent *event = wsm_event_alloc(state, size, &body);
+    if (event != NULL) {
+        memcpy(body, data, size);
+    }
     return event;
 }
 

@@ -28,7 +28,6 @@ typedef struct {
     PyObject *key; /* owned exact str or NULL: for coalescing */
     PyObject *detail; /* owned dict or NULL: outcome by connection id */
     PyObject *waiters; /* owned list or NULL, guarded by lock */
-    int64_t emitted_at; /* ns */
     uint64_t seq;
     WsmLock lock;
     int32_t tally[WSM_OUTCOMES]; /* guarded by lock */
@@ -39,6 +38,11 @@ typedef struct {
 /* An event of that JSON object (bytes, as an encoder gave it), not stamped.
  * NULL with an exception; EventTooLarge over max_event_bytes. */
 WsmEvent *wsm_event_new(WsmState *state, PyObject *json);
+
+/* An event of a JSON object of size bytes, which the caller writes to *json
+ * before anything else. NULL as above. */
+WsmEvent *wsm_event_alloc(WsmState *state, size_t size,
+                          unsigned char **json);
 
 /* Give it its id "<epoch>:<seq>" as the JSON's first member, and its frame
  * header. Once only. Writes memory, nothing else: allowed under a lock. */

@@ -117,7 +117,7 @@ evict_schedule(WsmConnection *connection, PyObject *coroutine)
 {
     WsmState *state = connection->state;
     PyObject *running, *result;
-    PyObject *loop = connection->mailbox->loop;
+    PyObject *loop = connection->loop;
 
     if (wsm_running_loop(state, &running) < 0) {
         return false;
@@ -202,7 +202,7 @@ wsm_evict_slow(WsmConnection *connection, const char *reason)
         wsm_report(state, "slow", reason, fields);
         Py_XDECREF(fields);
         bool here = wsm_running_loop(state, &running) > 0 &&
-                    running == connection->mailbox->loop;
+                    running == connection->loop;
         if (here) {
             evict_stop_driver(connection);
         }

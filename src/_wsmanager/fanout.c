@@ -26,7 +26,7 @@ typedef struct {
 static bool
 fanout_is_idle(const WsmFanout *fan, const WsmConnection *connection)
 {
-    return fan->loop != NULL && connection->mailbox->loop == fan->loop &&
+    return fan->loop != NULL && connection->loop == fan->loop &&
            !connection->busy && !connection->blocked &&
            !connection->waking && connection->outbox.count == 0;
 }
@@ -35,7 +35,7 @@ fanout_is_idle(const WsmFanout *fan, const WsmConnection *connection)
 static void
 fanout_wake_locked(WsmFanout *fan, WsmConnection *connection)
 {
-    bool here = fan->loop != NULL && connection->mailbox->loop == fan->loop;
+    bool here = fan->loop != NULL && connection->loop == fan->loop;
 
     fan->backlog = fan->backlog ||
                    (here && (connection->blocked || connection->driver));

@@ -111,10 +111,10 @@ WSM_METHOD(update_connection_thread)
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_False);
     }
     PyObject *thread = Py_XNewRef(wsm_arg_or_null(out[1]));
-    wsm_lock(&found->manager->lock);
+    wsm_lock(found->lock);
     PyObject *old = found->thread_id;
     found->thread_id = thread;
-    wsm_unlock(&found->manager->lock);
+    wsm_unlock(found->lock);
     Py_XDECREF(old);
     Py_DECREF(found);
     Py_RETURN_TRUE;

@@ -1,9 +1,10 @@
 /* Invariant: while the list is not empty and the loop is not closed, a turn
- * is on its way (armed). */
+ * is on its way: armed, or lingering if only other threads have posted. */
 #include "mailbox.h"
 
 #include "compat.h"
 
+#define WSM_LINGER_NS 1000000
 #define WSM_ARMED_TRUST 1000000000 /* ns: then ask whether the loop lives */
 
 WsmMailbox *
@@ -69,20 +70,11 @@ mailbox_arm(WsmMailbox *self, bool here)
 {
     WsmState *state = self->state;
     PyObject *args[] = {self->loop, (PyObject *)self, state->empty_context};
-    PyObject *names = PyTuple_Pack(1, state->names.context);
-    PyObject *handle = NULL;
-
-    if (names != NULL) {
-        handle = PyObject_VectorcallMethod(
-            here ? state->names.call_soon : state->names.call_soon_threadsafe,
-            args, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, names);
-        Py_DECREF(names);
-    }
-    if (handle != NULL) {
-        Py_DECREF(handle);
-        return true;
-    }
-    return false;
+    PyObject *handle = PyObject_VectorcallMethod(
+        here ? state->names.call_soon : state->names.call_soon_threadsafe,
+        args, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, state->context_names);
+    Py_XDECREF(handle);
+    return handle != NULL;
 }
 
 static void
@@ -122,13 +114,13 @@ bool
 wsm_mailbox_post(WsmMailbox *self, WsmPost *post, bool here)
 {
     bool arm, ask;
-    int64_t now = wsm_now_ns();
+    int64_t now = here ? 0 : wsm_now_ns(); /* of no use to our own turn */
 
     if (post->head == NULL) {
         return true;
     }
     wsm_lock(&self->lock);
-    ask = self->armed && !here && now - self->armed_at > WSM_ARMED_TRUST;
+    ask = (self->armed || self->lingering) && !here && now - self->armed_at > WSM_ARMED_TRUST;
     wsm_unlock(&self->lock);
     bool closed = ask && mailbox_loop_is_closed(self);
     wsm_lock(&self->lock);
@@ -137,7 +129,8 @@ wsm_mailbox_post(WsmMailbox *self, WsmPost *post, bool here)
         wsm_unlock(&self->lock);
         return false;
     }
-    arm = !self->armed;
+    arm = !self->armed && (here || !self->lingering);
+    self->foreign = self->foreign || !here;
     if (arm) {
         self->armed = true;
         self->armed_at = now;
@@ -173,31 +166,57 @@ wsm_mailbox_take(WsmMailbox *self)
     return post;
 }
 
-void
-wsm_mailbox_schedule(WsmMailbox *self, int64_t ns)
+/* loop.call_later(seconds, self.<name>, context=...); NULL on failure, which
+ * is written as unraisable. */
+static PyObject *
+mailbox_later(WsmMailbox *self, int64_t ns, const char *name)
 {
     WsmState *state = self->state;
     PyObject *saved = wsm_error_take();
     PyObject *delay = PyFloat_FromDouble((double)ns / 1e9);
-    PyObject *tick = PyObject_GetAttrString((PyObject *)self, "_tick");
-    PyObject *names = PyTuple_Pack(1, state->names.context);
-    PyObject *timer = NULL;
+    PyObject *method = PyObject_GetAttrString((PyObject *)self, name);
+    PyObject *handle = NULL;
 
-    self->tick = ns;
-    if (delay != NULL && tick != NULL && names != NULL) {
-        PyObject *args[] = {self->loop, delay, tick, state->empty_context};
-        timer = PyObject_VectorcallMethod(
+    if (delay != NULL && method != NULL) {
+        PyObject *args[] = {self->loop, delay, method, state->empty_context};
+        handle = PyObject_VectorcallMethod(
             state->names.call_later, args,
-            3 | PY_VECTORCALL_ARGUMENTS_OFFSET, names);
+            3 | PY_VECTORCALL_ARGUMENTS_OFFSET, state->context_names);
     }
-    if (timer == NULL) {
+    if (handle == NULL) {
         PyErr_WriteUnraisable((PyObject *)self);
     }
-    Py_XSETREF(self->timer, timer);
     Py_XDECREF(delay);
-    Py_XDECREF(tick);
-    Py_XDECREF(names);
+    Py_XDECREF(method);
     wsm_error_restore(saved);
+    return handle;
+}
+
+void
+wsm_mailbox_linger(WsmMailbox *self)
+{
+    wsm_lock(&self->lock);
+    bool linger = self->foreign && !self->lingering && !self->dead;
+    self->foreign = false;
+    self->lingering = self->lingering || linger;
+    wsm_unlock(&self->lock);
+    if (!linger) {
+        return;
+    }
+    PyObject *handle = mailbox_later(self, WSM_LINGER_NS, "_linger");
+    if (handle == NULL) {
+        wsm_lock(&self->lock);
+        self->lingering = false;
+        wsm_unlock(&self->lock);
+    }
+    Py_XDECREF(handle);
+}
+
+void
+wsm_mailbox_schedule(WsmMailbox *self, int64_t ns)
+{
+    self->tick = ns;
+    Py_XSETREF(self->timer, mailbox_later(self, ns, "_tick"));
 }
 
 void
@@ -281,7 +300,18 @@ mailbox_dealloc(PyObject *op)
     Py_DECREF(type);
 }
 
+static PyObject *
+mailbox_linger(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    WsmMailbox *self = (WsmMailbox *)op;
+    wsm_lock(&self->lock);
+    self->lingering = false;
+    wsm_unlock(&self->lock);
+    return mailbox_call(op, NULL, NULL);
+}
+
 static PyMethodDef mailbox_methods[] = {
+    {"_linger", mailbox_linger, METH_NOARGS, "The burst's second turn."},
     {"_tick", mailbox_tick, METH_NOARGS, "The timer's callback."},
     {NULL, NULL, 0, NULL},
 };

@@ -22,6 +22,8 @@ typedef struct WsmMailbox {
     WsmLock lock;
     bool armed; /* guarded by lock: a turn is on its way */
     bool dead; /* guarded by lock: the loop is closed */
+    bool foreign; /* guarded by lock: another thread has posted to it */
+    bool lingering; /* guarded by lock: a turn comes soon without a wake-up */
 } WsmMailbox;
 
 /* The mailbox of a loop: found in, or added to, the dict mailboxes (by the
@@ -46,6 +48,11 @@ bool wsm_mailbox_post(WsmMailbox *mailbox, WsmPost *post, bool here);
 
 /* All that is posted, oldest first; the caller owns the list. */
 WsmPost wsm_mailbox_take(WsmMailbox *mailbox);
+
+/* After a turn that took something from another thread: turn again in a
+ * millisecond, so that the rest of its burst needs no wake-up. Loop's thread
+ * only. */
+void wsm_mailbox_linger(WsmMailbox *mailbox);
 
 /* Look at the connection every tick until unwatched; loop's thread only. */
 void wsm_mailbox_watch(WsmMailbox *mailbox, WsmConnection *connection);

@@ -2,6 +2,7 @@
 #include "acquire.h"
 #include "args.h"
 #include "compat.h"
+#include "connection_type.h"
 #include "delivery.h"
 #include "driver.h"
 #include "evict.h"
@@ -542,7 +543,7 @@ static PyModuleDef_Slot module_slots[] = {
     {0, NULL},
 };
 
-static struct PyModuleDef module_def = {
+static PyModuleDef module_def = {
     .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "_wsmanager",
     .m_doc = "The C core: a per-user registry of WebSocket connections and "

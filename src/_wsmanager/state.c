@@ -15,16 +15,13 @@ wsm_state_of(PyObject *module)
 static int
 state_names(WsmState *state)
 {
-#define WSM_INTERN(name)                                            \
-    state->names.name = PyUnicode_InternFromString(#name);          \
-    if (state->names.name == NULL) {                                \
-        goto failed;                                                \
-    }
+    bool all = true;
+#define WSM_INTERN(name)                                              \
+    all = all && (state->names.name =                                 \
+                      PyUnicode_InternFromString(#name)) != NULL;
     WSM_NAMES(WSM_INTERN)
 #undef WSM_INTERN
-    return 0;
-failed:
-    return -1;
+    return all ? 0 : -1;
 }
 
 typedef struct {
@@ -208,8 +205,9 @@ wsm_state_init(WsmState *state, PyObject *module)
     state->empty_context = PyContext_New();
     state->spawned = PySet_New(NULL);
     state->checks = PyDict_New();
+    state->context_names = PyTuple_Pack(1, state->names.context);
     return state->empty_context == NULL || state->spawned == NULL ||
-                   state->checks == NULL
+                   state->checks == NULL || state->context_names == NULL
                ? -1
                : 0;
 }
@@ -220,7 +218,7 @@ wsm_state_init(WsmState *state, PyObject *module)
     X(asyncio.enter_task) X(asyncio.leave_task) X(asyncio.current_task)   \
     X(asyncio.shield) X(asyncio.cancelled_error) \
     X(settle_future) X(spawn) X(spawned) X(check_done)               \
-    X(checks) X(empty_context) X(stop)     \
+    X(checks) X(empty_context) X(stop) X(context_names)     \
     X(settings.envelope_callable) X(settings.coalesce_key)                \
     X(settings.availability_check)
 

@@ -3,7 +3,7 @@
 #ifndef WSM_STATE_H
 #define WSM_STATE_H
 
-#include "lock.h"
+#include "python.h"
 
 /* Interned names: WSM_NAME(identifier) for those spelled as they are. */
 #define WSM_NAMES(X)                                                       \
@@ -128,9 +128,9 @@ typedef struct WsmState {
     PyObject *check_done; /* owned: forget a finished availability check */
     PyObject *checks; /* owned dict: address of a loop to its check's task */
     PyObject *spawned; /* owned set: tasks of ours that still run */
+    PyObject *context_names; /* owned: ("context",), for call_soon() */
     PyObject *stop; /* owned or NULL: a StopIteration to use again */
-    PyObject *spare_acquire; /* memory of one, or NULL; guarded by lock */
-    WsmLock spare_lock;
+    PyObject *spare_acquire; /* memory of one, or NULL */
     PyObject *empty_context; /* owned: for our own callbacks on a loop */
     WsmSettings settings;
     WsmTotals totals;

@@ -14,107 +14,6 @@
 #define WSM_TICK_SOON 5000000 /* ns: somebody waits for a transport */
 #define WSM_TICK_LAZY 500000000 /* ns: only unsent bytes to look at */
 
-/* -- batches ------------------------------------------------------------- */
-
-void
-wsm_batch_init(WsmBatch *batch)
-{
-    batch->jobs = batch->first_jobs;
-    batch->events = batch->first_events;
-    batch->job_count = 0;
-    batch->event_count = 0;
-    batch->job_capacity = WSM_BATCH_INLINE;
-    batch->event_capacity = WSM_BATCH_INLINE;
-}
-
-static void *
-batch_grow(void *old, const void *inside, size_t item, uint32_t count,
-           size_t capacity)
-{
-    void *memory = PyMem_RawMalloc(item * capacity);
-    if (memory == NULL) {
-        PyErr_NoMemory();
-        return NULL;
-    }
-    memcpy(memory, old, item * count);
-    if (old != inside) {
-        PyMem_RawFree(old);
-    }
-    return memory;
-}
-
-static int
-batch_reserve_events(WsmBatch *batch, size_t more)
-{
-    size_t need = batch->event_count + more;
-    if (need <= batch->event_capacity) {
-        return 0;
-    }
-    if (need < 2 * (size_t)batch->event_capacity) {
-        need = 2 * (size_t)batch->event_capacity;
-    }
-    void *events =
-        batch_grow(batch->events, batch->first_events, sizeof(PyObject *),
-                   batch->event_count, need);
-    if (events == NULL) {
-        return -1;
-    }
-    batch->events = events;
-    batch->event_capacity = (uint32_t)need;
-    return 0;
-}
-
-int
-wsm_batch_reserve(WsmBatch *batch, Py_ssize_t jobs)
-{
-    size_t need = batch->job_count + (size_t)jobs;
-    if (need > batch->job_capacity) {
-        void *grown =
-            batch_grow(batch->jobs, batch->first_jobs, sizeof(WsmJob),
-                       batch->job_count, need);
-        if (grown == NULL) {
-            return -1;
-        }
-        batch->jobs = grown;
-        batch->job_capacity = (uint32_t)need;
-    }
-    return batch_reserve_events(batch, (size_t)jobs);
-}
-
-void
-wsm_batch_add(WsmBatch *batch, WsmConnection *connection, WsmEvent *event)
-{
-    WsmJob *job = &batch->jobs[batch->job_count++];
-    job->connection = (WsmConnection *)Py_NewRef((PyObject *)connection);
-    job->first = batch->event_count;
-    job->count = 0;
-    job->fd = -1;
-    job->way = WSM_WAY_LIBRARY;
-    job->taken = 0;
-    if (event != NULL) {
-        batch->events[batch->event_count++] = Py_NewRef((PyObject *)event);
-        job->count = 1;
-    }
-}
-
-static void
-batch_drop(WsmBatch *batch)
-{
-    for (uint32_t i = 0; i < batch->job_count; i++) {
-        Py_DECREF(batch->jobs[i].connection);
-    }
-    for (uint32_t i = 0; i < batch->event_count; i++) {
-        Py_XDECREF(batch->events[i]);
-    }
-    if (batch->jobs != batch->first_jobs) {
-        PyMem_RawFree(batch->jobs);
-    }
-    if (batch->events != batch->first_events) {
-        PyMem_RawFree(batch->events);
-    }
-    wsm_batch_init(batch);
-}
-
 /* -- before the system call ---------------------------------------------- */
 
 static void
@@ -143,7 +42,7 @@ writer_fill(WsmBatch *batch, WsmJob *job)
     if (most > WSM_JOB_EVENTS) {
         most = WSM_JOB_EVENTS;
     }
-    if (batch_reserve_events(batch, most + 1) < 0) {
+    if (wsm_batch_reserve_events(batch, most + 1) < 0) {
         PyErr_WriteUnraisable((PyObject *)connection);
         return;
     }
@@ -151,7 +50,7 @@ writer_fill(WsmBatch *batch, WsmJob *job)
     if (connection->gap_count > 0) {
         writer_add_gap(batch, job);
     }
-    wsm_lock(&connection->manager->lock);
+    wsm_lock(connection->lock);
     for (uint32_t i = 0; connection->open && i < most; i++) {
         WsmEvent *event = wsm_connection_pop_locked(connection);
         if (event == NULL) {
@@ -160,7 +59,7 @@ writer_fill(WsmBatch *batch, WsmJob *job)
         batch->events[batch->event_count++] = (PyObject *)event;
         job->count++;
     }
-    wsm_unlock(&connection->manager->lock);
+    wsm_unlock(connection->lock);
 }
 
 /* -- after it ------------------------------------------------------------ */
@@ -197,7 +96,7 @@ job_put_back(WsmBatch *batch, WsmJob *job, uint32_t from)
     uint32_t i = job->count;
     bool lost = false;
 
-    wsm_lock(&connection->manager->lock);
+    wsm_lock(connection->lock);
     while (i > from && connection->open && !lost) {
         WsmEvent *event = job_event(batch, job, i - 1);
         lost = wsm_connection_unpop_locked(connection, event) < 0;
@@ -206,7 +105,7 @@ job_put_back(WsmBatch *batch, WsmJob *job, uint32_t from)
             batch->events[job->first + i] = NULL;
         }
     }
-    wsm_unlock(&connection->manager->lock);
+    wsm_unlock(connection->lock);
     if (i > from) {
         /* Closed meanwhile; or no memory, and then a part cannot be sent
          * without the part before it. */
@@ -222,9 +121,9 @@ job_block(WsmConnection *connection)
 {
     WsmMailbox *mailbox = connection->mailbox;
 
-    wsm_lock(&connection->manager->lock);
+    wsm_lock(connection->lock);
     connection->blocked = connection->open;
-    wsm_unlock(&connection->manager->lock);
+    wsm_unlock(connection->lock);
     connection->since = wsm_now_ns();
     wsm_mailbox_watch(mailbox, connection);
     if (mailbox->timer == NULL || mailbox->tick > WSM_TICK_SOON) {
@@ -343,14 +242,14 @@ job_finish(WsmJob *job, bool hot, WsmPost *post)
     WsmConnection *connection = job->connection;
     bool wake;
 
-    wsm_lock(&connection->manager->lock);
+    wsm_lock(connection->lock);
     connection->busy = false;
     wake = connection->open && !connection->waking && !connection->blocked &&
            (hot || connection->outbox.count > 0);
     if (wake) {
         connection->waking = true;
     }
-    wsm_unlock(&connection->manager->lock);
+    wsm_unlock(connection->lock);
     if (wake) {
         wsm_post_add(post,
                      (WsmConnection *)Py_NewRef((PyObject *)connection));
@@ -434,7 +333,7 @@ wsm_writer_run(WsmState *state, PyObject *loop, WsmBatch *batch, bool hot)
         !wsm_mailbox_post(post.head->mailbox, &post, true)) {
         wsm_evict_post(&post);
     }
-    batch_drop(batch);
+    wsm_batch_drop(batch);
     return wsm_drive_end(&drive);
 }
 
@@ -444,13 +343,13 @@ wsm_writer_run(WsmState *state, PyObject *loop, WsmBatch *batch, bool hot)
 static void
 turn_add(WsmBatch *batch, WsmConnection *connection)
 {
-    wsm_lock(&connection->manager->lock);
+    wsm_lock(connection->lock);
     bool write = connection->open && !connection->busy &&
                  !connection->blocked && connection->outbox.count > 0;
     if (write) {
         connection->busy = true;
     }
-    wsm_unlock(&connection->manager->lock);
+    wsm_unlock(connection->lock);
     if (write) {
         wsm_batch_add(batch, connection, NULL);
     }
@@ -468,9 +367,9 @@ turn_collect(WsmBatch *batch, WsmPost *post)
     while (connection != NULL) {
         WsmConnection *next = connection->wake_next;
         connection->wake_next = NULL;
-        wsm_lock(&connection->manager->lock);
+        wsm_lock(connection->lock);
         connection->waking = false;
-        wsm_unlock(&connection->manager->lock);
+        wsm_unlock(connection->lock);
         if (result == 0) {
             turn_add(batch, connection);
         }
@@ -489,12 +388,15 @@ wsm_writer_turn(PyObject *op)
 
     wsm_batch_init(&batch);
     Py_INCREF(op);
+    if (post.head != NULL) {
+        wsm_mailbox_linger(mailbox);
+    }
     int result = turn_collect(&batch, &post);
     if (result == 0) {
         result = wsm_writer_run(mailbox->state, mailbox->loop, &batch, false);
     }
     else {
-        batch_drop(&batch);
+        wsm_batch_drop(&batch);
     }
     Py_DECREF(op);
     return result;
@@ -537,9 +439,9 @@ tick_look(WsmConnection *connection, WsmBatch *batch, bool *waits)
             return false;
         }
         if (way != WSM_WAY_WAIT) {
-            wsm_lock(&connection->manager->lock);
+            wsm_lock(connection->lock);
             connection->blocked = false;
-            wsm_unlock(&connection->manager->lock);
+            wsm_unlock(connection->lock);
             turn_add(batch, connection);
             return true;
         }
@@ -615,14 +517,14 @@ wsm_writer_resume(PyObject *op)
     WsmConnection *connection = (WsmConnection *)op;
     WsmPost post = {NULL, NULL};
 
-    wsm_lock(&connection->manager->lock);
+    wsm_lock(connection->lock);
     connection->blocked = false;
     bool wake = connection->open && !connection->waking &&
                 connection->outbox.count > 0;
     if (wake) {
         connection->waking = true;
     }
-    wsm_unlock(&connection->manager->lock);
+    wsm_unlock(connection->lock);
     if (wake) {
         wsm_post_add(&post, (WsmConnection *)Py_NewRef(op));
         if (!wsm_mailbox_post(connection->mailbox, &post, true)) {

@@ -4,38 +4,8 @@
 #ifndef WSM_WRITER_H
 #define WSM_WRITER_H
 
-#include "connection.h"
-#include "mailbox.h"
+#include "batch.h"
 #include "state.h"
-
-typedef struct {
-    WsmConnection *connection; /* owned; busy, made so by whoever added it */
-    uint32_t first, count; /* its events in the batch */
-    int fd;
-    WsmWay way;
-    Py_ssize_t taken; /* bytes, or -errno */
-} WsmJob;
-
-#define WSM_BATCH_INLINE 4
-
-typedef struct {
-    WsmJob *jobs;
-    PyObject **events; /* owned */
-    uint32_t job_count, job_capacity;
-    uint32_t event_count, event_capacity;
-    WsmJob first_jobs[WSM_BATCH_INLINE];
-    PyObject *first_events[WSM_BATCH_INLINE];
-} WsmBatch;
-
-void wsm_batch_init(WsmBatch *batch);
-
-/* Room for that many more jobs, of one event each. -1 with MemoryError. */
-int wsm_batch_reserve(WsmBatch *batch, Py_ssize_t jobs);
-
-/* Add a job within what was reserved; with an event (borrowed), or NULL: it
- * is to write its outbox. Allowed under a lock. */
-void wsm_batch_add(WsmBatch *batch, WsmConnection *connection,
-                   WsmEvent *event);
 
 /* Write it all, on the thread of the running loop, which owns every
  * connection in it; empties the batch. hot: what follows in this loop turn

@@ -44,7 +44,7 @@ class Context:
 async def main():
     manager = wsmanager.get_websocket_manager("ann")
     sink, second = Sink(), Sink()
-    manager.add_connection(sink, "steady", "chat")
+    manager.add_connection(sink, "steady", thread_id="chat")
     manager.add_connection(second, "steady-2")
     busy = wsmanager.get_websocket_manager("busy")
     wsmanager.configure(outbox_max_events=10_000_000, outbox_max_bytes=1 << 40, outbox_max_age=3600)
@@ -203,6 +203,7 @@ async def main():
                 _testcapi.remove_mem_hooks()
             if error is None and good(result):
                 clean += 1
+                drop_added()
                 if clean == CLEAN_RUNS:
                     check(name)
                     print(f"walked {name}: {failures} failures")
@@ -232,7 +233,7 @@ async def main():
         finally:
             _testcapi.remove_mem_hooks()
     manager = wsmanager.get_websocket_manager("ann")
-    manager.add_connection(Sink(), "steady", "chat")
+    manager.add_connection(Sink(), "steady", thread_id="chat")
     assert manager.emit_event("check", {}).receipt.sent == 1
     # A reset may need no memory at all: that counts as walked.
     print(f"walked reset: {max(1, state['failures'])} failures")

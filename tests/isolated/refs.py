@@ -252,7 +252,7 @@ async def reset():
     global manager  # noqa: PLW0603  each call of the list uses it
     wsmanager.reset_manager_registry()
     manager = wsmanager.get_websocket_manager("ann")
-    manager.add_connection(Socket(), "steady", "chat")
+    manager.add_connection(Socket(), "steady", thread_id="chat")
 
 
 async def frame():

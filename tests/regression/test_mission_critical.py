@@ -6,7 +6,7 @@ import asyncio
 import gc
 import threading
 import warnings
-from unittest.mock import AsyncMock, MagicMock, patch
+from unittest.mock import MagicMock, patch
 
 import pytest
 from support.agent import FIVE_EVENTS, five_payloads

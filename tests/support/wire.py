@@ -104,6 +104,16 @@ class Line:
 
         return await asyncio.wait_for(some(), timeout)
 
+    async def read_frame(self) -> tuple[bytes, bytes]:
+        """The next frame as it came, and its payload."""
+        raw = await self.read(2)
+        size = raw[1] & 127
+        if size > 125:
+            raw += await self.read(2 if size == 126 else 8)
+            size = int.from_bytes(raw[2:], "big")
+        payload = await self.read(size)
+        return raw + payload, payload
+
     async def read_to_end(self, timeout: float = 10.0) -> bytes:
         """All until the peer sees the end of the stream."""
         loop = asyncio.get_running_loop()

@@ -13,11 +13,18 @@ from .names import REPLACEMENTS, Names
 from .resolve import Kind, Resolver, Thing
 from .signature import OWN_BUILDERS, mismatch, own_mismatch
 from .sites import Site
+from .usage import function_at, never_awaited
 from .values import Attr, Call, Global, Ref, Value
 
 _NOT_AWAITABLE: Final = frozenset({Kind.PLAIN, Kind.INSTANCE, Kind.NONE})
 _MANAGER_NAME: Final = re.compile(r"(websocket|socket|ws)\w*manager", re.I)
 _MOST_LISTED: Final = 5
+#: Why an await of the synchronous factory is not wrong where it stands.
+_REASONS: Final = {
+    "TypeError": "the code around expects the TypeError",
+    "AsyncMock": "it is patched with an AsyncMock here",
+    "guard": "only after a test that it is awaitable",
+}
 
 
 class Checker:
@@ -72,18 +79,16 @@ class Checker:
             if thing.in_tree and thing.name in self._names.factories:
                 text = f"{site.label} is {act}, rightly: it is async def at {self._where(thing)}"
                 yield self._finding("WSM009", site, path, text, thing)
-        elif thing.kind in _NOT_AWAITABLE and thing.certain and thing.in_tree and thing.path:
+        elif thing.kind in _NOT_AWAITABLE and thing.certain and (thing.source or thing.kind is Kind.INSTANCE):
             if not site.expected and self._is_function(site, path):
                 yield self._finding("WSM010", site, path, self._poisoned(site, thing, act), thing)
 
     def _wrong(self, site: Site, path: str, thing: Thing, act: str) -> Finding:
         where = self._where(thing)
         origin = f" ({where})" if where else ""
-        if site.expected in ("TypeError", "AsyncMock"):
-            why = "the code around expects the TypeError"
-            if site.expected == "AsyncMock":
-                why = "it is patched with an AsyncMock here"
-            return self._finding("WSM009", site, path, f"{site.label} is {act}, but {why}", thing)
+        if site.expected in _REASONS:
+            text = f"{site.label} is {act}, but {_REASONS[site.expected]}"
+            return self._finding("WSM009", site, path, text, thing)
         if thing.kind is Kind.FACTORY:
             text = f"{thing.name}{origin} is {act} without being called, and it is a plain function"
             return self._finding("WSM001", site, path, text, thing)
@@ -103,9 +108,11 @@ class Checker:
         return False
 
     def _poisoned(self, site: Site, thing: Thing, act: str) -> str:
-        kind = "class" if thing.kind is Kind.INSTANCE and thing.value else "plain function"
+        source = thing.source or thing
+        kind = "plain function" if thing.source else "class"
+        where = f"{self._shown(source.path)}:{source.line}"
         return (
-            f"{site.label} is {act}, but it is the {kind} {thing.name} ({self._where(thing)}), "
+            f"{site.label} is {act}, but it is the {kind} {source.name} ({where}), "
             "whose result cannot be awaited"
         )
 
@@ -118,7 +125,14 @@ class Checker:
         if thing.name in self._names.async_factories or (
             thing.name in self._names.factories and thing.in_tree
         ):
-            text = f"{site.label} is not awaited: {site.info[0]}"
+            why, name = site.info
+            if name:
+                module = self._resolver.tree_of(path)
+                function = function_at(module, site.line, site.column) if module else None
+                why = never_awaited(function, name) if function else ""
+            if not why:
+                return
+            text = f"{site.label} is not awaited: {why}"
             yield self._finding("WSM002", site, path, text, thing)
 
     # -- WSM003, WSM004, WSM005 ------------------------------------------------------------

@@ -34,6 +34,7 @@ from .values import (
 
 _MAX_DEPTH: Final = 12
 _MAX_RETURNS: Final = 24
+_MAX_ITEMS: Final = 16
 
 #: Decorators that leave a function what it is, by the last part of their name.
 _TRANSPARENT: Final = frozenset(
@@ -71,10 +72,18 @@ Assignments = dict[str, list[tuple[Union[ast.FunctionDef, ast.AsyncFunctionDef],
 
 
 class Evaluator:
-    """Evaluates expressions of one module. Scopes are kept, so each is collected once."""
+    """Evaluates expressions of one module. Scopes are kept, so each is collected once.
 
-    def __init__(self, module: ast.Module) -> None:
-        self.module = Scope(module, None)
+    *watched* are the attributes whose assignment (``hub.get_manager = ...``) is
+    worth looking for; *walrus* is whether the file has any ``:=`` at all.
+    """
+
+    def __init__(
+        self, module: ast.Module, watched: frozenset[str] = frozenset(), walrus: bool = True
+    ) -> None:
+        self._watched = watched
+        self._walrus = walrus
+        self.module = Scope(module, None, walrus)
         self._scopes: dict[int, Scope] = {id(module): self.module}
         self._active: set[int] = set()
         self._attributes: dict[int, Assignments] = {}
@@ -83,7 +92,7 @@ class Evaluator:
         """The scope of *node*, which stands in *parent*."""
         found = self._scopes.get(id(node))
         if found is None:
-            found = self._scopes[id(node)] = Scope(node, parent)
+            found = self._scopes[id(node)] = Scope(node, parent, self._walrus)
         return found
 
     # -- expressions ----------------------------------------------------------
@@ -128,9 +137,8 @@ class Evaluator:
         if isinstance(owner, ast.Name) and owner.id in ("self", "cls") and scope.find(owner.id):
             if holder is not None:
                 return self.member(holder, node.attr, depth)
-        path = dotted(node)
-        if path is not None:
-            found = self._set(path, scope, holder, depth)
+        if node.attr in self._watched:
+            found = self._set(dotted(node) or "", scope, holder, depth)
             if found:
                 return either(found)
         return Attr(self.value(owner, scope, block, depth), node.attr)
@@ -237,10 +245,27 @@ class Evaluator:
                     return UNKNOWN
                 node = node.elts[binding.part]
             return self.value(node, scope, binding.block, depth)
-        if binding.kind == "loop" and isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+        if binding.kind == "loop" and isinstance(node, ast.expr):
             around = scope.parent if isinstance(scope.node, COMPREHENSIONS) and scope.parent else scope
-            return either([self.value(element, around, (), depth) for element in node.elts[:8]])
+            items = self._items(node, around, depth)
+            if binding.part >= 0:
+                tuples = [item.elts for item in items if isinstance(item, (ast.Tuple, ast.List))]
+                items = [elements[binding.part] for elements in tuples if binding.part < len(elements)]
+            return either([self.value(item, around, (), depth) for item in items[:_MAX_ITEMS]])
         return UNKNOWN
+
+    def _items(self, node: ast.expr, scope: Scope, depth: int) -> list[ast.expr]:
+        """The elements of a collection that is written out, here or where its name is bound."""
+        if depth > _MAX_DEPTH:
+            return []
+        if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+            return node.elts
+        if isinstance(node, ast.Name):
+            home = scope.find(node.id) or self.module
+            bound = home.bindings.get(node.id, [])
+            values = [b.node for b in bound if b.kind == "value" and b.part < 0 and isinstance(b.node, ast.expr)]
+            return [item for value in values for item in self._items(value, home, depth + 1)]
+        return []
 
     # -- functions and classes --------------------------------------------------
 
@@ -460,8 +485,6 @@ def decorated_async(node: ast.AsyncFunctionDef, decorators: tuple[Value, ...]) -
         target = decorator.func if isinstance(decorator, ast.Call) else decorator
         if last_name(target) in ("async_to_sync", "syncify", "asynccontextmanager", "fixture"):
             return UNKNOWN
-    if any(isinstance(child, (ast.Yield, ast.YieldFrom)) for child in own_nodes(node)):
-        return UNKNOWN
     return Coroutine(node.name, node.lineno)
 
 

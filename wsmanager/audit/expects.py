@@ -8,6 +8,7 @@ from .evaluate import last_name
 from .scope import exception_names
 
 _RAISES = frozenset({"raises", "assertRaises", "assertRaisesRegex", "failUnlessRaises"})
+_GUARDS = frozenset({"iscoroutinefunction", "iscoroutine", "isawaitable", "isfuture", "is_coroutine_function"})
 _WIDE = frozenset({"Exception", "BaseException"})
 
 
@@ -59,6 +60,33 @@ def by_decorators(node: ast.AST, factories: frozenset[str] = frozenset()) -> str
             if patched(decorator, factories):
                 return "AsyncMock"
     return ""
+
+
+def guards(test: ast.expr) -> bool | None:
+    """Whether *test* holds only for awaitables (True) or only for others (False); None if it says neither."""
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        inner = guards(test.operand)
+        return None if inner is None else not inner
+    if isinstance(test, ast.BoolOp):
+        parts = [guards(part) for part in test.values]
+        # One part is enough for an "and" to say yes and for an "or" to say no.
+        strong = isinstance(test.op, ast.And)
+        if strong in parts:
+            return strong
+        return (not strong) if all(part is (not strong) for part in parts) else None
+    if isinstance(test, ast.Call):
+        if last_name(test.func) in _GUARDS:
+            return True
+        if last_name(test.func) == "hasattr" and "__await__" in _texts(test):
+            return True
+        if last_name(test.func) == "isinstance" and _names(test) & {"Awaitable", "Coroutine", "Future"}:
+            return True
+    return None
+
+
+def leaves(body: list[ast.stmt]) -> bool:
+    """Whether a block never goes on to what follows it."""
+    return bool(body) and isinstance(body[-1], (ast.Return, ast.Raise, ast.Continue, ast.Break))
 
 
 def by_body(node: ast.AST, factories: frozenset[str]) -> str:

@@ -80,15 +80,16 @@ def _extract(path: str, found: source.Source, patterns: Patterns) -> Facts:
     data = found.data[len(found.bom) :] if plain else found.text.encode("utf-8", "surrogatepass")
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    evaluator = Evaluator(module)
+    evaluator = Evaluator(module, patterns.names.both, b":=" in data)
     summary = summarize(module, evaluator, b"global " in data)
     imported = frozenset(
         name.encode("utf-8", "replace") for name, value in summary.names.items() if isinstance(value, Ref)
     )
-    lines = _lines(data, sorted(set(patterns.offsets(data, imported))))
+    aliases = patterns.aliases(data)
+    lines = _lines(data, sorted(set(patterns.offsets(data, imported, aliases))))
     sites: tuple[Site, ...] = ()
     if lines:
-        sites = tuple(Walker(module, evaluator, patterns, lines, data, summary.names).sites())
+        sites = tuple(Walker(module, evaluator, patterns, lines, aliases, summary.names).sites())
     return Facts(
         path,
         "",

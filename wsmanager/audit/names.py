@@ -51,6 +51,18 @@ _SENDS: Final = re.compile(
 _LEGACY_IMPORT: Final = re.compile(rb"^[ \t]*from[ \t]+\w[\w.]*[ \t]+import\b", re.M)
 
 
+_RENAMED: Final = re.compile(rb"\s+as\s+(\w+)")
+_ASSIGNED: Final = re.compile(rb"[ \t]*(\w+)[ \t]*=[ \t]*[\w. \t]*")
+_LINE_ENDS: Final = re.compile(rb"[ \t]*(?:#|$)", re.M)
+
+
+class Aliases(NamedTuple):
+    """What a file calls the factories and the builders of messages besides their own names."""
+
+    factories: set[str]
+    builders: set[str]
+
+
 class Names(NamedTuple):
     """The configured names, as a worker needs them."""
 
@@ -73,12 +85,6 @@ class Patterns:
         joined = b"|".join(_encoded(names.both | MESSAGE_BUILDERS))
         both = b"|".join(_encoded(names.both))
         self._token = re.compile(rb"\b(?:" + joined + rb")\b")
-        self._renames = {
-            kind: re.compile(
-                rb"\b(?:" + group + rb")\s+as\s+(\w+)|\b(\w+)\s*=\s*(?:\w+\s*\.\s*)*(?:" + group + rb")\s*$", re.M
-            )
-            for kind, group in (("factories", both), ("builders", b"|".join(_encoded(MESSAGE_BUILDERS))))
-        }
         self._raw_names = [name.encode() for name in names.both]
         cores = {max(re.split(r"[*?\[\]]", glob), key=len) for glob in names.manager_classes}
         self._cores = [core.encode() for core in sorted(cores)]
@@ -89,17 +95,22 @@ class Patterns:
         """Whether a class of this name is a manager, and not a test double of one."""
         return any(glob.match(name) for glob in self._globs) and not _TEST_DOUBLE.search(name)
 
-    def aliases(self, data: bytes, kind: str) -> frozenset[str]:
-        """Other names that a file gives to its "factories" or its "builders" of messages."""
-        found: set[str] = set()
-        if not any(name in data for name in (self._raw_names if kind == "factories" else _RAW_BUILDERS)):
-            return frozenset()
-        for match in self._renames[kind].finditer(data):
-            word = match.group(1) or match.group(2)
-            found.add(word.decode("ascii", "ignore"))
-        return frozenset(found - {""})
+    def aliases(self, data: bytes) -> Aliases:
+        """Other names that a file gives to the factories and to the builders of messages."""
+        found = Aliases(set(), set())
+        if not any(name in data for name in (*self._raw_names, *_RAW_BUILDERS)):
+            return found
+        for match in self._token.finditer(data):
+            word = _RENAMED.match(data, match.end())
+            if word is None and _LINE_ENDS.match(data, match.end()):
+                start = data.rfind(b"\n", 0, match.start()) + 1
+                word = _ASSIGNED.fullmatch(data, start, match.start())
+            if word is not None:
+                kind = found.builders if match.group() in _RAW_BUILDERS else found.factories
+                kind.add(word.group(1).decode("ascii", "ignore"))
+        return found
 
-    def offsets(self, data: bytes, imported: frozenset[bytes]) -> Iterable[int]:
+    def offsets(self, data: bytes, imported: frozenset[bytes], aliases: Aliases) -> Iterable[int]:
         """Where in *data* something may stand that a rule is about; the tree then decides."""
         if b"await" in data:
             yield from self._awaits(data, imported)
@@ -110,7 +121,7 @@ class Patterns:
         if has_factory or any(name in data for name in _RAW_BUILDERS):
             for match in self._token.finditer(data):
                 yield match.start()
-            for alias in self.aliases(data, "factories") | self.aliases(data, "builders"):
+            for alias in aliases.factories | aliases.builders:
                 for match in re.finditer(rb"\b" + re.escape(alias.encode()) + rb"\b", data):
                     yield match.start()
         if has_factory:

@@ -51,11 +51,20 @@ class Kind(enum.Enum):
     UNKNOWN = "unknown"
 
 
+class Source(NamedTuple):
+    """The plain function that a thing is the result of."""
+
+    name: str
+    path: str
+    line: int
+
+
 class Thing(NamedTuple):
     """What a value is and where that is written.
 
     *certain* is False when other outcomes are possible; *value* and *path* are
-    for following it further; *in_tree* is whether the tree itself says so.
+    for following it further; *in_tree* is whether the tree itself says so;
+    *source* the function that returned it, if one did.
     """
 
     kind: Kind
@@ -66,6 +75,7 @@ class Thing(NamedTuple):
     in_tree: bool = False
     value: Value = UNKNOWN
     module: Module | None = None
+    source: Source | None = None
 
 
 class Summary(NamedTuple):
@@ -367,6 +377,11 @@ class Resolver:
         bodies = self._bodies(function.path)
         return bodies.node(function.value) if bodies else None
 
+    def tree_of(self, path: str) -> ast.Module | None:
+        """The syntax tree of a file, None if it does not parse."""
+        bodies = self._bodies(path)
+        return bodies.module if bodies else None
+
     def binding(self, path: str, name: str) -> Value | None:
         """What the file *path* binds *name* to at its top level, unresolved."""
         summary = self._summary(path)
@@ -388,10 +403,7 @@ class Resolver:
                 annotated.kind in (Kind.PLAIN, Kind.INSTANCE) and annotated.certain
             ):
                 found = annotated
-        if found.kind in _NOT_AWAITABLE and found.kind is not Kind.MANAGER:
-            # What is told to a person is the function, not what it happens to return.
-            return found._replace(name=function.name, path=function.path, line=function.line, in_tree=True)
-        return found
+        return found._replace(source=Source(function.name, function.path, function.line))
 
     def _body(self, path: str, value: Plainly) -> Function | None:
         bodies = self._bodies(path)
@@ -418,6 +430,7 @@ class _Bodies:
     """The functions of one module, read when first asked for."""
 
     def __init__(self, module: ast.Module) -> None:
+        self.module = module
         self._evaluator = Evaluator(module)
         self._found: dict[tuple[str, int], tuple[ast.FunctionDef, tuple[ast.ClassDef, ...]]] = {}
         pending: list[tuple[ast.AST, tuple[ast.ClassDef, ...]]] = [(module, ())]

@@ -53,9 +53,10 @@ class Binding(NamedTuple):
 class Scope:
     """The names that one scope binds."""
 
-    def __init__(self, node: ScopeNode, parent: Scope | None) -> None:
+    def __init__(self, node: ScopeNode, parent: Scope | None, walrus: bool = True) -> None:
         self.node = node
         self.parent = parent
+        self.walrus = walrus  # whether := occurs in the file; to look for it takes time
         self._bindings: dict[str, list[Binding]] | None = None
         self.globals: set[str] = set()
         self.nonlocals: set[str] = set()
@@ -141,7 +142,8 @@ class _Collector:
         if isinstance(node, FUNCTIONS):
             self._parameters(node.args)
         if isinstance(node, ast.Lambda):
-            self._expression(node.body, ())
+            if self.scope.walrus:
+                self._expression(node.body, ())
         elif isinstance(node, COMPREHENSIONS):
             for generator in node.generators:
                 self._target(generator.target, "loop", generator.iter, node, (), False)
@@ -233,7 +235,7 @@ class _Collector:
                 for name in (getattr(child, "name", None), getattr(child, "rest", None)):
                     if isinstance(child, ast.pattern) and isinstance(name, str):
                         self._add(name, "opaque", None, node, (*block, (id(node), "case")), fallback)
-        if isinstance(self.scope.node, FUNCTIONS):
+        if self.scope.walrus and isinstance(self.scope.node, FUNCTIONS):
             for child in _expressions(node):
                 self._expression(child, block)
 
@@ -257,7 +259,7 @@ class _Collector:
             self._target(target.value, "opaque", None, owner, block, fallback)
         elif isinstance(target, (ast.Tuple, ast.List)):
             for position, element in enumerate(target.elts):
-                if isinstance(element, ast.Name) and kind == "value":
+                if isinstance(element, ast.Name) and kind in ("value", "loop"):
                     self._add(element.id, kind, value, owner, block, fallback, position)
                 else:
                     self._target(element, "opaque", None, owner, block, fallback)

@@ -11,6 +11,7 @@ import codecs
 import re
 import warnings
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Final
 
 #: Bytes above which a file is listed as unparsed; no hand-written module comes near.
@@ -49,7 +50,11 @@ class Source:
     def starts(self) -> list[int]:
         """The index in *text* at which each line starts, as the Python tokenizer counts lines."""
         if not self._starts:
-            self._starts = [0, *(match.end() for match in _LINE_END.finditer(self.text))]
+            if "\r" in self.text:
+                self._starts = [0, *(match.end() for match in _LINE_END.finditer(self.text))]
+            else:
+                lengths = (len(line) + 1 for line in self.text.split("\n"))
+                self._starts = [0, *accumulate(lengths)][:-1]
         return self._starts
 
     def line(self, number: int) -> str:

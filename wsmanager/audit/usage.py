@@ -5,6 +5,18 @@ from __future__ import annotations
 import ast
 
 
+def function_at(module: ast.Module, line: int, column: int) -> ast.AST | None:
+    """The innermost function around a position."""
+    found: ast.AST | None = None
+    for node in ast.walk(module):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            end = (node.end_lineno or node.lineno, node.end_col_offset or 0)
+            if (node.lineno, node.col_offset) <= (line, column) < end:
+                if found is None or node.lineno >= getattr(found, "lineno", 0):
+                    found = node
+    return found
+
+
 def never_awaited(function: ast.AST, name: str) -> str:
     """Why the value in the local *name* of *function* is never awaited; "" if it may be.
 

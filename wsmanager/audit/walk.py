@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import builtins
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from . import expects
 from .evaluate import Evaluator, dotted, last_name, own_nodes
@@ -15,15 +16,17 @@ from .names import (
     MESSAGE_BUILDERS,
     REPLACEMENTS,
     TAKES_COLLECTION,
+    Aliases,
     Patterns,
 )
 from .scope import COMPREHENSIONS, Block, Scope
 from .sites import Site, label, position
-from .usage import never_awaited
 from .values import UNKNOWN, Attr, Call, Global, Ref, Value, needs_tree
 
 _SENDS = ("emit", "send", "broadcast")
 _BUILTINS = frozenset(dir(builtins))
+#: Nodes with nothing in them and no rule about them; most of a tree is these.
+_LEAVES = frozenset({ast.Name, ast.Constant, ast.Load, ast.Store, ast.Pass})
 
 
 class _Place:
@@ -51,7 +54,7 @@ class _Place:
 class Walker:
     """One file's sites.
 
-    *lines* are the marked lines of *data*, sorted; *names* what the file's top level binds.
+    *lines* are the marked lines, sorted; *names* what the file's top level binds.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class Walker:
         evaluator: Evaluator,
         patterns: Patterns,
         lines: list[int],
-        data: bytes,
+        aliases: Aliases,
         names: dict[str, Value],
     ) -> None:
         self._module = module
@@ -68,11 +71,23 @@ class Walker:
         self._patterns = patterns
         self._names = patterns.names
         self._lines = lines
+        self._marks = frozenset(lines)
         self._top = names
-        self._factories = patterns.names.both | patterns.aliases(data, "factories")
-        self._builders = MESSAGE_BUILDERS | patterns.aliases(data, "builders")
+        self._factories = patterns.names.both | aliases.factories
+        self._builders = MESSAGE_BUILDERS | aliases.builders
         self._helpers: dict[int, bool] = {}
         self._seen: set[tuple[str, int, int]] = set()
+        self._looks: dict[type[ast.AST], Callable[[Any, _Place], Iterator[Site]]] = {
+            ast.Await: self._await,
+            ast.Call: self._called,
+            ast.Expr: self._dropped,
+            ast.Attribute: self._attribute,
+            ast.Assign: self._assigned,
+            ast.AnnAssign: self._assigned,
+            ast.With: self._locked,
+            ast.ImportFrom: self._imports,
+            ast.ClassDef: self._class,
+        }
 
     def sites(self) -> Iterator[Site]:
         """Every site, in no particular order, none twice."""
@@ -80,28 +95,34 @@ class Walker:
         pending: list[tuple[ast.AST, _Place]] = [(node, top) for node in self._module.body]
         while pending:
             node, place = pending.pop()
-            if not self._marked(node):
+            first = getattr(node, "lineno", 0)
+            last = getattr(node, "end_lineno", first)
+            if first == last:
+                if first not in self._marks and first:
+                    continue
+            elif not self._marked(node, first, last):
                 continue
-            for site in self._at(node, place):
-                key = (site.kind, site.line, site.column)
-                if key not in self._seen:
-                    self._seen.add(key)
-                    yield site
-            pending += self._children(node, place)
+            look = self._looks.get(type(node))
+            if look is not None:
+                for site in look(node, place):
+                    key = (site.kind, site.line, site.column)
+                    if key not in self._seen:
+                        self._seen.add(key)
+                        yield site
+            if type(node) not in _LEAVES:
+                pending += self._children(node, place)
 
-    def _marked(self, node: ast.AST) -> bool:
-        first = getattr(node, "lineno", None)
-        if first is None:
-            return True
+    def _marked(self, node: ast.AST, first: int, last: int) -> bool:
         for decorator in getattr(node, "decorator_list", ()):
             first = min(first, decorator.lineno)
         at = bisect_left(self._lines, first)
-        last = getattr(node, "end_lineno", None) or first
         return at < len(self._lines) and self._lines[at] <= last
 
     # -- going down ---------------------------------------------------------------
 
     def _children(self, node: ast.AST, place: _Place) -> list[tuple[ast.AST, _Place]]:
+        if type(node) in (ast.Call, ast.Attribute, ast.Await, ast.keyword):
+            return [(item, place) for item in ast.iter_child_nodes(node) if type(item) not in _LEAVES]
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             scope = self._evaluator.scope(node, place.scope)
             expected = expects.by_decorators(node, self._names.both) or expects.by_body(
@@ -109,7 +130,7 @@ class Walker:
             )
             inner = place.inside(scope, node.name, expected)
             outer = [*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)]
-            return [*((item, place) for item in outer), *((item, inner) for item in node.body)]
+            return [*((item, place) for item in outer), *self._sequence(node.body, inner)]
         if isinstance(node, ast.ClassDef):
             inner = place.inside(
                 self._evaluator.scope(node, place.scope), "", expects.by_decorators(node, self._names.both)
@@ -124,50 +145,60 @@ class Walker:
             return [(item, inner) for item in ast.iter_child_nodes(node)]
         if isinstance(node, (ast.With, ast.AsyncWith)):
             body = place.expecting(expects.by_with(node, self._names.both))
-            return [(item, place) for item in node.items] + [(item, body) for item in node.body]
+            return [*((item, place) for item in node.items), *self._sequence(node.body, body)]
+        if isinstance(node, ast.IfExp):
+            kind = expects.guards(node.test)
+            return [
+                (node.test, place),
+                (node.body, place.expecting("guard" if kind is True else "")),
+                (node.orelse, place.expecting("guard" if kind is False else "")),
+            ]
         if isinstance(node, ast.stmt):
             return list(self._statement_children(node, place))
-        return [(item, place) for item in ast.iter_child_nodes(node)]
+        return [(item, place) for item in ast.iter_child_nodes(node) if type(item) not in _LEAVES]
 
     def _statement_children(self, node: ast.stmt, place: _Place) -> Iterator[tuple[ast.AST, _Place]]:
-        expected = expects.by_try(node)
+        expected = {"body": expects.by_try(node)}
+        if isinstance(node, (ast.If, ast.While)):
+            kind = expects.guards(node.test)
+            if kind is not None:
+                expected["body" if kind else "orelse"] = "guard"
         for field, value in ast.iter_fields(node):
             if isinstance(value, ast.AST):
                 yield value, place
-            elif isinstance(value, list):
+            elif isinstance(value, list) and value:
+                if isinstance(value[0], ast.stmt):
+                    yield from self._sequence(value, place.within(node, field, expected.get(field, "")))
+                    continue
                 for number, item in enumerate(value):
-                    if isinstance(item, ast.stmt):
-                        yield item, place.within(node, field, expected if field == "body" else "")
-                    elif isinstance(item, ast.ExceptHandler):
-                        inner = place.within(node, f"handler{number}")
-                        yield from ((child, inner) for child in item.body)
+                    if isinstance(item, ast.ExceptHandler):
+                        yield from self._sequence(item.body, place.within(node, f"handler{number}"))
                     elif isinstance(item, ast.match_case):
-                        inner = place.within(node, f"case{number}")
-                        yield from ((child, inner) for child in item.body)
+                        yield from self._sequence(item.body, place.within(node, f"case{number}"))
                     elif isinstance(item, ast.AST):
                         yield item, place
 
+    @staticmethod
+    def _sequence(body: list[ast.stmt], place: _Place) -> Iterator[tuple[ast.AST, _Place]]:
+        """The statements of a block; those behind ``if not isawaitable(x): return`` know what it is."""
+        for statement in body:
+            yield statement, place
+            if isinstance(statement, ast.If) and expects.leaves(statement.body):
+                if expects.guards(statement.test) is False:
+                    place = place.expecting("guard")
+
     # -- what a node is --------------------------------------------------------------
 
-    def _at(self, node: ast.AST, place: _Place) -> Iterator[Site]:
-        if isinstance(node, ast.Await):
-            yield from self._awaited("await", node, node.value, place, ())
-        elif isinstance(node, ast.Call):
-            yield from self._called(node, place)
-        elif isinstance(node, ast.Expr):
-            yield from self._dropped(node, place)
-        elif isinstance(node, ast.Attribute):
-            if isinstance(node.value, ast.Call):
-                yield from self._unused(node.value, place, f"its attribute {node.attr!r} is used")
-        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            yield from self._assigned(node, place)
-        elif isinstance(node, ast.With):
-            yield from self._locked(node, place)
-        elif isinstance(node, ast.ImportFrom):
-            yield from self._imports(node, place)
-        elif isinstance(node, ast.ClassDef):
-            if self._patterns.is_manager_class(node.name) and not _is_interface(node):
-                yield self._site("class", node, node.name, UNKNOWN, place)
+    def _await(self, node: ast.Await, place: _Place) -> Iterator[Site]:
+        yield from self._awaited("await", node, node.value, place, ())
+
+    def _attribute(self, node: ast.Attribute, place: _Place) -> Iterator[Site]:
+        if isinstance(node.value, ast.Call):
+            yield from self._unused(node.value, place, f"its attribute {node.attr!r} is used")
+
+    def _class(self, node: ast.ClassDef, place: _Place) -> Iterator[Site]:
+        if self._patterns.is_manager_class(node.name) and not _is_interface(node):
+            yield self._site("class", node, node.name, UNKNOWN, place)
 
     def _site(
         self, kind: str, node: ast.AST, text: str, value: Value, place: _Place, info: tuple[str, ...] = ()
@@ -175,7 +206,7 @@ class Walker:
         return Site(kind, *position(node), text, value, self._expected(place), place.function, info)
 
     def _expected(self, place: _Place) -> str:
-        if place.expected == "TypeError":
+        if place.expected in ("TypeError", "guard"):
             return place.expected
         function = place.scope.function
         outer = function.parent.function if function is not None and function.parent else None
@@ -325,19 +356,19 @@ class Walker:
                 value = self._value(function.value, place)
                 yield self._site("emit", node, label(function), value, place, (function.attr,))
 
-    def _unused(self, call: ast.Call, place: _Place, why: str) -> Iterator[Site]:
+    def _unused(
+        self, call: ast.Call, place: _Place, why: str, name: str = ""
+    ) -> Iterator[Site]:
         if last_name(call.func) in self._factories:
-            yield self._site("unused", call, label(call), self._value(call, place), place, (why,))
+            yield self._site("unused", call, label(call), self._value(call, place), place, (why, name))
 
     def _assigned(self, node: ast.Assign | ast.AnnAssign, place: _Place) -> Iterator[Site]:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         if len(targets) != 1 or not isinstance(targets[0], ast.Name) or not isinstance(node.value, ast.Call):
             return
-        function = place.scope.function
-        if last_name(node.value.func) in self._factories and function is not None:
-            why = never_awaited(function.node, targets[0].id)
-            if why:
-                yield from self._unused(node.value, place, why)
+        if place.scope.function is not None:
+            # Whether anything awaits the name is looked at only if the call turns out to be async.
+            yield from self._unused(node.value, place, "", targets[0].id)
 
     def _locked(self, node: ast.With, place: _Place) -> Iterator[Site]:
         function = place.scope.function

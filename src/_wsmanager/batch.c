@@ -1,0 +1,103 @@
+/* Invariant: a job's events stand together, in their order. */
+#include "batch.h"
+
+#include <string.h>
+
+void
+wsm_batch_init(WsmBatch *batch)
+{
+    batch->jobs = batch->first_jobs;
+    batch->events = batch->first_events;
+    batch->job_count = 0;
+    batch->event_count = 0;
+    batch->job_capacity = WSM_BATCH_INLINE;
+    batch->event_capacity = WSM_BATCH_INLINE;
+}
+
+static void *
+batch_grow(void *old, const void *inside, size_t item, uint32_t count,
+           size_t capacity)
+{
+    void *memory = PyMem_RawMalloc(item * capacity);
+    if (memory == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    memcpy(memory, old, item * count);
+    if (old != inside) {
+        PyMem_RawFree(old);
+    }
+    return memory;
+}
+
+int
+wsm_batch_reserve_events(WsmBatch *batch, size_t more)
+{
+    size_t need = batch->event_count + more;
+    if (need <= batch->event_capacity) {
+        return 0;
+    }
+    if (need < 2 * (size_t)batch->event_capacity) {
+        need = 2 * (size_t)batch->event_capacity;
+    }
+    void *events =
+        batch_grow(batch->events, batch->first_events, sizeof(PyObject *),
+                   batch->event_count, need);
+    if (events == NULL) {
+        return -1;
+    }
+    batch->events = events;
+    batch->event_capacity = (uint32_t)need;
+    return 0;
+}
+
+int
+wsm_batch_reserve(WsmBatch *batch, Py_ssize_t jobs)
+{
+    size_t need = batch->job_count + (size_t)jobs;
+    if (need > batch->job_capacity) {
+        void *grown =
+            batch_grow(batch->jobs, batch->first_jobs, sizeof(WsmJob),
+                       batch->job_count, need);
+        if (grown == NULL) {
+            return -1;
+        }
+        batch->jobs = grown;
+        batch->job_capacity = (uint32_t)need;
+    }
+    return wsm_batch_reserve_events(batch, (size_t)jobs);
+}
+
+void
+wsm_batch_add(WsmBatch *batch, WsmConnection *connection, WsmEvent *event)
+{
+    WsmJob *job = &batch->jobs[batch->job_count++];
+    job->connection = (WsmConnection *)Py_NewRef((PyObject *)connection);
+    job->first = batch->event_count;
+    job->count = 0;
+    job->fd = -1;
+    job->way = WSM_WAY_LIBRARY;
+    job->taken = 0;
+    if (event != NULL) {
+        batch->events[batch->event_count++] = Py_NewRef((PyObject *)event);
+        job->count = 1;
+    }
+}
+
+void
+wsm_batch_drop(WsmBatch *batch)
+{
+    for (uint32_t i = 0; i < batch->job_count; i++) {
+        Py_DECREF(batch->jobs[i].connection);
+    }
+    for (uint32_t i = 0; i < batch->event_count; i++) {
+        Py_XDECREF(batch->events[i]);
+    }
+    if (batch->jobs != batch->first_jobs) {
+        PyMem_RawFree(batch->jobs);
+    }
+    if (batch->events != batch->first_events) {
+        PyMem_RawFree(batch->events);
+    }
+    wsm_batch_init(batch);
+}

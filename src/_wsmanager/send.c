@@ -1,0 +1,195 @@
+/* One send of an object that is not ours: how it begins and what its end
+ * means. Invariant: each event that was begun is settled once. */
+#include "send.h"
+
+#include "compat.h"
+#include "evict.h"
+#include "verdict.h"
+
+static PyObject *
+send_call_send(WsmConnection *connection, WsmEvent *event)
+{
+    WsmState *state = connection->state;
+    PyObject *const names[] = {state->names.send_text, state->names.send_str,
+                               state->names.send, state->names.send_json};
+    PyObject *text = wsm_event_text(event);
+    PyObject *result = NULL;
+
+    if (text == NULL) {
+        return NULL;
+    }
+    if (connection->method == WSM_SEND_CALL) {
+        result = PyObject_CallOneArg(connection->websocket, text);
+    }
+    else if (connection->method == WSM_SEND_JSON) {
+        PyObject *value = PyObject_CallOneArg(state->hooks.decode, text);
+        if (value != NULL) {
+            result = PyObject_CallMethodOneArg(connection->websocket,
+                                               names[connection->method],
+                                               value);
+            Py_DECREF(value);
+        }
+    }
+    else {
+        result = PyObject_CallMethodOneArg(
+            connection->websocket, names[connection->method], text);
+    }
+    Py_DECREF(text);
+    return result;
+}
+
+/* What steps an awaitable: the coroutine itself, or its iterator. NULL
+ * without an exception if it is not awaitable at all. */
+static PyObject *
+send_iterator(PyObject *awaitable)
+{
+    PyAsyncMethods *async = Py_TYPE(awaitable)->tp_as_async;
+
+    if (PyCoro_CheckExact(awaitable)) {
+        return Py_NewRef(awaitable);
+    }
+    if (async == NULL || async->am_await == NULL) {
+        return NULL;
+    }
+    return async->am_await(awaitable);
+}
+
+/* Start the send of event; PYGEN_NEXT with *inner set if it suspended. */
+PySendResult
+wsm_send_start(WsmConnection *connection, WsmEvent *event, PyObject **inner,
+             PyObject **result)
+{
+    *inner = NULL;
+    *result = NULL;
+    PyObject *answer = send_call_send(connection, event);
+    if (answer == NULL) {
+        return PYGEN_ERROR;
+    }
+    if (answer == Py_None) {
+        *result = answer;
+        return PYGEN_RETURN;
+    }
+    PyObject *iterator = send_iterator(answer);
+    if (iterator == NULL) {
+        if (PyErr_Occurred()) {
+            Py_DECREF(answer);
+            return PYGEN_ERROR;
+        }
+        *result = answer; /* a plain function's own result */
+        return PYGEN_RETURN;
+    }
+    Py_DECREF(answer);
+    PySendResult how = PyIter_Send(iterator, Py_None, result);
+    if (how == PYGEN_NEXT) {
+        *inner = iterator;
+    }
+    else {
+        Py_DECREF(iterator);
+    }
+    return how;
+}
+
+/* Enter the connection's context; false if somebody is in it already. */
+bool
+wsm_send_enter(WsmConnection *connection)
+{
+    if (connection->context == NULL) {
+        return false;
+    }
+    if (PyContext_Enter(connection->context) < 0) {
+        PyErr_Clear(); /* entered by a copy of ours: its vars are there */
+        return false;
+    }
+    return true;
+}
+
+void
+wsm_send_exit(WsmConnection *connection, bool entered)
+{
+    if (entered) {
+        PyObject *saved = wsm_error_take();
+        if (PyContext_Exit(connection->context) < 0) {
+            PyErr_WriteUnraisable((PyObject *)connection);
+        }
+        wsm_error_restore(saved);
+    }
+}
+
+static void
+send_report(WsmConnection *connection, PyObject *error)
+{
+    PyObject *fields =
+        Py_BuildValue("{s:O,s:O}", "connection_id", connection->id, "error",
+                      error);
+    if (fields == NULL) {
+        PyErr_WriteUnraisable((PyObject *)connection);
+    }
+    wsm_report(connection->state, "error", Py_TYPE(error)->tp_name, fields);
+    Py_XDECREF(fields);
+}
+
+/* The send raised what is set: judge it, settle the event. Gives the error
+ * back (owned) where it must go on: fatal, or a cancellation. */
+PyObject *
+wsm_send_failed(WsmConnection *connection, WsmEvent *event)
+{
+    WsmState *state = connection->state;
+    PyObject *error = wsm_error_take();
+    WsmVerdict verdict = wsm_verdict(state, error, connection->websocket);
+
+    state->totals.failed++;
+    wsm_event_settle(event, connection->id, WSM_FAILED);
+    switch (verdict) {
+    case WSM_VERDICT_GONE:
+        wsm_evict(connection, "gone");
+        break;
+    case WSM_VERDICT_CANCELLED:
+        wsm_evict(connection, "cancelled");
+        return error;
+    case WSM_VERDICT_ERROR:
+        send_report(connection, error);
+        if (++connection->errors >= state->settings.error_limit) {
+            wsm_evict(connection, "errors");
+        }
+        break;
+    case WSM_VERDICT_FATAL:
+        return error;
+    }
+    Py_XDECREF(error);
+    return NULL;
+}
+
+void
+wsm_send_done(WsmConnection *connection, WsmEvent *event)
+{
+    connection->errors = 0;
+    connection->state->totals.sent++;
+    connection->state->totals.generic++;
+    wsm_event_settle(event, connection->id, WSM_SENT);
+}
+
+/* The next event, owned; NULL when the writer is done: not busy any more. */
+WsmEvent *
+wsm_send_next(WsmConnection *connection)
+{
+    WsmEvent *event = NULL;
+    if (connection->gap_count > 0 && connection->open) {
+        event = wsm_connection_gap(connection);
+        if (event != NULL) {
+            wsm_event_count(event, WSM_QUEUED, 1);
+            return event;
+        }
+        if (PyErr_Occurred()) {
+            PyErr_WriteUnraisable((PyObject *)connection);
+        }
+    }
+    wsm_lock(connection->lock);
+    if (connection->open) {
+        event = wsm_connection_pop_locked(connection);
+    }
+    if (event == NULL) {
+        connection->busy = false;
+    }
+    wsm_unlock(connection->lock);
+    return event;
+}

@@ -1,0 +1,30 @@
+/* One send of an object that is not ours. */
+#ifndef WSM_SEND_H
+#define WSM_SEND_H
+
+#include "connection.h"
+#include "event.h"
+
+/* Enter and leave the connection's context. */
+bool wsm_send_enter(WsmConnection *connection);
+void wsm_send_exit(WsmConnection *connection, bool entered);
+
+/* Start the send of event: PYGEN_RETURN if it is over; PYGEN_NEXT with
+ * *inner (owned: what to step) and *result (owned: what it waits for) if it
+ * suspended; PYGEN_ERROR. Runs the object's code. */
+PySendResult wsm_send_start(WsmConnection *connection, WsmEvent *event,
+                            PyObject **inner, PyObject **result);
+
+/* It ended well: settle the event. */
+void wsm_send_done(WsmConnection *connection, WsmEvent *event);
+
+/* It raised what is set: judge it, settle the event, evict if it must be.
+ * Gives the error back (owned) where it must go on: fatal ones and
+ * cancellation; else NULL, and nothing is set. */
+PyObject *wsm_send_failed(WsmConnection *connection, WsmEvent *event);
+
+/* The connection's next event, owned; NULL when there is none: then its
+ * writer is done and it is busy no more. */
+WsmEvent *wsm_send_next(WsmConnection *connection);
+
+#endif
