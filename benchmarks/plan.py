@@ -22,7 +22,7 @@ class Plan:
     @property
     def lap(self) -> float:
         """Seconds one contender of the fan-out runs in a round."""
-        return 0.05 if self.quick else 0.15
+        return 0.04 if self.quick else 0.15
 
     @property
     def loop(self) -> float:

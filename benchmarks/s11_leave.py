@@ -2,8 +2,9 @@
 
 Each has one connection. They leave as fast as the loop takes it, 64 in a
 turn, as a server's loop takes the ends of many connections. The longest pause
-is the longest any call or turn kept the loop from turning, the sweep of the
-idle users after ``idle_ttl`` included. Linear means: a user costs the same
+is the longest any turn kept the loop from turning, in CPU time, so that a
+neighbour on the processor is no pause of ours; the sweep of the idle users
+after ``idle_ttl`` has a row of its own. Linear means: a user costs the same
 among 25,000 and among 100,000.
 """
 
@@ -42,11 +43,11 @@ async def _leave(count: int) -> tuple[float, float, float, int]:
     start = time.thread_time()
     longest = 0.0
     for at in range(0, count, _PER_TURN):
-        began = time.perf_counter()
+        began = time.thread_time()
         for i in range(at, min(at + _PER_TURN, count)):
             get_websocket_manager(contexts[i]).remove_connection(sockets[i])
         await asyncio.sleep(0)
-        longest = max(longest, time.perf_counter() - began)
+        longest = max(longest, time.thread_time() - began)
     spent = time.thread_time() - start
     await asyncio.sleep(_IDLE_TTL * 2)
     swept = await _sweep(count)
@@ -59,10 +60,10 @@ async def _sweep(count: int) -> float:
     """Keep asking for managers until the idle ones are collected; the longest turn in seconds."""
     longest = 0.0
     for i in range(count):
-        began = time.perf_counter()
+        began = time.thread_time()
         get_websocket_manager(f"fresh-{i % 1000}")
         await asyncio.sleep(0)
-        longest = max(longest, time.perf_counter() - began)
+        longest = max(longest, time.thread_time() - began)
         if i % 1000 == 999 and get_manager_registry_status()["total_registered_managers"] <= 1000:
             break
     return longest

@@ -98,7 +98,8 @@ class _LoopThread:
         return asyncio.run_coroutine_threadsafe(inside(), self.loop).result(10)
 
     def close(self) -> None:
-        """End the thread and the loop."""
+        """End the thread and the loop, when what was begun there has ended."""
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0.1), self.loop).result(10)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()
@@ -153,7 +154,7 @@ def run(plan: Plan) -> list[Row]:
         plan.rounds,
         plan.progress.detail,
     )
-    manager.close_all_connections()
+    thread.call(manager.close_all_connections)
     thread.close()
     name = f"from another thread, bursts of {BURST}: CPU per event"
     mine = results["ours"]

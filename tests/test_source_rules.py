@@ -19,13 +19,16 @@ LAYERS = {
     "state": 1, "args": 1,
     # containers
     "roster": 2, "ring": 2, "frame": 2, "payload": 2, "waiters": 2,
+    "settings": 2,
     # nouns
     "identity": 3, "verdict": 3, "event": 3, "results": 3, "channel": 3, "journal": 3,
-    "connection": 3, "manager": 3, "mailbox": 3, "registry": 3, "envelope": 3,
+    "connection": 3, "manager": 3, "mailbox": 3, "registry": 3, "batch": 3,
     # verbs
     "delivery": 4, "fanout": 4, "acquire": 4, "driver": 4, "writer": 4, "evict": 4,
+    "envelope": 4, "send": 4, "task": 4,
     # face
     "methods": 5, "connect": 5, "lookup": 5, "route": 5, "emit": 5, "module": 5,
+    "disconnect": 5, "record": 5, "face": 5, "connection_type": 5,
 }  # fmt: skip
 
 #: Within a layer, who may know whom; every pair for a reason.
@@ -48,12 +51,26 @@ SAME_LAYER = {
     ("writer", "driver"),  # a send that suspends is driven on
     ("writer", "evict"),
     ("driver", "evict"),
+    ("driver", "send"),  # a driver steps sends
+    ("driver", "task"),  # as the loop's current task
+    ("send", "evict"),  # a send may tell that the peer is gone
+    ("batch", "connection"),
     ("connect", "methods"),  # the methods of the manager's type, one file a topic
     ("lookup", "methods"),
     ("route", "methods"),
     ("emit", "methods"),
     ("module", "methods"),
+    ("module", "face"),
+    ("module", "connection_type"),
+    ("face", "methods"),
+    ("disconnect", "methods"),
+    ("connect", "record"),  # what is added may be a record
+    ("disconnect", "record"),
 }
+
+#: Looked at by hand: a private dict with exact str keys, which runs no Python,
+#: and whose values are handed out, not dropped.
+UNDER_THE_LOCK = {"table_claim", "table_release"}
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +92,7 @@ RULES: dict[str, Rule] = {
     "versions are asked in one place": rules.version_violations,
     "one allocator": rules.allocator_violations,
     "no global state": rules.state_violations,
-    "nothing happens under a lock": rules.lock_violations,
+    "nothing happens under a lock": lambda sources: rules.lock_violations(sources, UNDER_THE_LOCK),
     "destructors take no lock": rules.destructor_violations,
     "macros do not jump": rules.macro_violations,
 }

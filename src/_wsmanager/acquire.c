@@ -29,8 +29,7 @@ acquire_alloc(WsmState *state)
     PyObject *spare = state->spare_acquire;
     if (WSM_KEEPS_SPARE && spare != NULL) {
         state->spare_acquire = NULL;
-        return (WsmAcquire *)PyObject_Init(spare,
-                                           state->types.ManagerAcquire);
+        return (WsmAcquire *)PyObject_Init(spare, state->types.ManagerAcquire);
     }
     return PyObject_GC_New(WsmAcquire, state->types.ManagerAcquire);
 }
@@ -168,8 +167,8 @@ acquire_start_check(WsmState *state, PyObject *loop, PyObject *key,
     if (coroutine == NULL) {
         return NULL;
     }
-    task = PyObject_CallMethodOneArg(loop, state->names.create_task,
-                                     coroutine);
+    task =
+        PyObject_CallMethodOneArg(loop, state->names.create_task, coroutine);
     Py_DECREF(coroutine);
     if (task == NULL) {
         return NULL;
@@ -183,8 +182,8 @@ acquire_start_check(WsmState *state, PyObject *loop, PyObject *key,
     if (stored < 0) {
         goto failed;
     }
-    result = PyObject_CallMethodOneArg(
-        task, state->names.add_done_callback, state->check_done);
+    result = PyObject_CallMethodOneArg(task, state->names.add_done_callback,
+                                       state->check_done);
     if (result == NULL) {
         goto failed;
     }
@@ -243,8 +242,7 @@ acquire_wait(WsmAcquire *self, PyObject *check)
     self->task = task;
     PyObject *shielded = PyObject_CallOneArg(state->asyncio.shield, task);
     if (shielded != NULL) {
-        iterator =
-            PyObject_CallMethodNoArgs(shielded, state->names.__await__);
+        iterator = PyObject_CallMethodNoArgs(shielded, state->names.__await__);
         Py_DECREF(shielded);
     }
     return iterator;
@@ -256,9 +254,9 @@ static PySendResult
 acquire_finish(WsmAcquire *self, bool available, PyObject **result)
 {
     self->over = true;
-    *result = (PyObject *)wsm_registry_get(self->state->registry, self->key,
-                                           self->context, self->mode,
-                                           available);
+    *result =
+        (PyObject *)wsm_registry_get(self->state->registry, self->key,
+                                     self->context, self->mode, available);
     return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
 }
 
@@ -423,8 +421,8 @@ acquire_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     PyObject *thrown = wsm_error_take();
-    result = PyObject_CallMethodOneArg(inner, self->state->names.throw,
-                                       thrown);
+    result =
+        PyObject_CallMethodOneArg(inner, self->state->names.throw, thrown);
     Py_DECREF(thrown);
     PySendResult how = result == NULL ? PYGEN_ERROR : PYGEN_NEXT;
     if (how == PYGEN_ERROR && PyErr_ExceptionMatches(PyExc_StopIteration)) {
@@ -481,9 +479,10 @@ static PyObject *
 acquire_repr(PyObject *op)
 {
     WsmAcquire *self = (WsmAcquire *)op;
-    return PyUnicode_FromFormat(
-        "<awaitable get_websocket_manager_async() %s>",
-        self->over ? "done" : self->started ? "waiting" : "not awaited");
+    return PyUnicode_FromFormat("<awaitable get_websocket_manager_async() %s>",
+                                self->over      ? "done"
+                                : self->started ? "waiting"
+                                                : "not awaited");
 }
 
 static void
@@ -554,8 +553,7 @@ static PyMethodDef acquire_methods[] = {
     {"send", acquire_send, METH_O, "send($self, value, /)\n--\n\nPEP 342."},
     {"throw", (PyCFunction)(void (*)(void))acquire_throw, METH_FASTCALL,
      "throw($self, typ, val=None, tb=None, /)\n--\n\nPEP 342."},
-    {"close", acquire_close, METH_NOARGS,
-     "close($self, /)\n--\n\nPEP 342."},
+    {"close", acquire_close, METH_NOARGS, "close($self, /)\n--\n\nPEP 342."},
     {NULL, NULL, 0, NULL},
 };
 

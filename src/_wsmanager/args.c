@@ -15,8 +15,8 @@ args_index(const WsmArgs *spec, PyObject *name)
 }
 
 static int
-args_keywords(const WsmArgs *spec, PyObject *const *values,
-              PyObject *kwnames, PyObject **out)
+args_keywords(const WsmArgs *spec, PyObject *const *values, PyObject *kwnames,
+              PyObject **out)
 {
     Py_ssize_t count = PyTuple_GET_SIZE(kwnames);
     for (Py_ssize_t k = 0; k < count; k++) {

@@ -40,9 +40,8 @@ wsm_batch_reserve_events(WsmBatch *batch, size_t more)
     if (need < 2 * (size_t)batch->event_capacity) {
         need = 2 * (size_t)batch->event_capacity;
     }
-    void *events =
-        batch_grow(batch->events, batch->first_events, sizeof(PyObject *),
-                   batch->event_count, need);
+    void *events = batch_grow(batch->events, batch->first_events,
+                              sizeof(PyObject *), batch->event_count, need);
     if (events == NULL) {
         return -1;
     }
@@ -56,9 +55,8 @@ wsm_batch_reserve(WsmBatch *batch, Py_ssize_t jobs)
 {
     size_t need = batch->job_count + (size_t)jobs;
     if (need > batch->job_capacity) {
-        void *grown =
-            batch_grow(batch->jobs, batch->first_jobs, sizeof(WsmJob),
-                       batch->job_count, need);
+        void *grown = batch_grow(batch->jobs, batch->first_jobs,
+                                 sizeof(WsmJob), batch->job_count, need);
         if (grown == NULL) {
             return -1;
         }

@@ -242,9 +242,9 @@ channel_is_stream(int fd)
         getsockname(fd, (struct sockaddr *)&address, &size) != 0) {
         return 0;
     }
-    return type == SOCK_STREAM && (address.ss_family == AF_INET ||
-                                   address.ss_family == AF_INET6 ||
-                                   address.ss_family == AF_UNIX);
+    return type == SOCK_STREAM &&
+           (address.ss_family == AF_INET || address.ss_family == AF_INET6 ||
+            address.ss_family == AF_UNIX);
 }
 
 static int
@@ -438,14 +438,13 @@ static PyType_Slot channel_slots[] = {
     {Py_tp_traverse, channel_traverse},
     {Py_tp_clear, channel_clear},
     {Py_tp_methods, channel_methods},
-    {Py_tp_getset, channel_getset},
-    {0, NULL},
+    {Py_tp_getset, channel_getset},   {0, NULL},
 };
 
 PyType_Spec wsm_channel_spec = {
     .name = "wsmanager._wsmanager.Channel",
     .basicsize = sizeof(WsmChannel),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
-             Py_TPFLAGS_IMMUTABLETYPE,
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = channel_slots,
 };

@@ -65,8 +65,7 @@ connect_known(WsmManager *self, const WsmArrival *arrival, PyObject **id)
         return PyErr_Occurred() ? -1 : 0;
     }
     PyObject *closed =
-        PyObject_CallMethodNoArgs(known->loop,
-                                  state->names.is_closed);
+        PyObject_CallMethodNoArgs(known->loop, state->names.is_closed);
     if (closed == NULL) {
         result = -1;
     }
@@ -117,8 +116,7 @@ connect_supersede(WsmManager *self, PyObject *id)
     }
     else {
         more = PyLong_FromLong(1 + (due == NULL ? 0 : PyLong_AsLong(due)));
-        if (more == NULL ||
-            PyDict_SetItem(self->superseded, id, more) < 0) {
+        if (more == NULL || PyDict_SetItem(self->superseded, id, more) < 0) {
             result = -1;
         }
     }
@@ -258,9 +256,8 @@ connect_make(WsmManager *self, const WsmArrival *arrival)
     }
     if (mailbox != NULL) {
         WsmHome home = {self, mailbox, &self->lock, loop, self->epoch};
-        connection =
-            wsm_connection_new(state, &home, arrival->websocket, id,
-                               arrival->thread_id, channel);
+        connection = wsm_connection_new(state, &home, arrival->websocket, id,
+                                        arrival->thread_id, channel);
     }
     if (connection != NULL) {
         connection->metadata = Py_XNewRef(arrival->metadata);
@@ -387,9 +384,9 @@ connect_add_any(WsmManager *self, WsmArrival *arrival)
 
 WSM_METHOD(add_connection)
 {
-    static const char *const names[] = {"websocket", "connection_id",
-                                        "thread_id", "resume", "channel",
-                                        "loop", NULL};
+    static const char *const names[] = {
+        "websocket", "connection_id", "thread_id", "resume",
+        "channel",   "loop",          NULL};
     static const WsmArgs spec = {"add_connection", names, 6, 1};
     PyObject *out[WSM_ARGS_MAX];
     WsmManager *self = wsm_manager_here(op);

@@ -61,10 +61,8 @@ wsm_connection_new(WsmState *state, const WsmHome *home, PyObject *websocket,
         return NULL;
     }
     self->state = state;
-    self->manager =
-        (struct WsmManager *)Py_NewRef((PyObject *)home->manager);
-    self->mailbox =
-        (struct WsmMailbox *)Py_NewRef((PyObject *)home->mailbox);
+    self->manager = (struct WsmManager *)Py_NewRef((PyObject *)home->manager);
+    self->mailbox = (struct WsmMailbox *)Py_NewRef((PyObject *)home->mailbox);
     self->lock = home->lock;
     self->loop = home->loop;
     self->epoch = home->epoch;
@@ -242,10 +240,8 @@ wsm_connection_gap(WsmConnection *self)
     PyOS_snprintf(text, sizeof(text),
                   "{\"type\":\"gap\",\"payload\":{\"dropped\":%llu,"
                   "\"first\":\"%016llx:%llu\",\"last\":\"%016llx:%llu\"}}",
-                  (unsigned long long)count,
-                  (unsigned long long)self->epoch,
-                  (unsigned long long)first,
-                  (unsigned long long)self->epoch,
+                  (unsigned long long)count, (unsigned long long)self->epoch,
+                  (unsigned long long)first, (unsigned long long)self->epoch,
                   (unsigned long long)last);
     PyObject *json = PyBytes_FromString(text);
     if (json == NULL) {

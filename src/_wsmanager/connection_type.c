@@ -71,19 +71,18 @@ static PyObject *
 connection_get_is_active(PyObject *op, void *Py_UNUSED(closure))
 {
     WsmConnection *self = (WsmConnection *)op;
-    return PyBool_FromLong(
-        self->open &&
-        !wsm_websocket_says_closed(self->state, self->websocket));
+    return PyBool_FromLong(self->open && !wsm_websocket_says_closed(
+                                             self->state, self->websocket));
 }
 
 static PyObject *
 connection_repr(PyObject *op)
 {
     WsmConnection *self = (WsmConnection *)op;
-    return PyUnicode_FromFormat(
-        "<Connection %R %s %s, %u queued>", self->id,
-        wsm_connection_channel_name(self), self->open ? "open" : "closed",
-        (unsigned)self->outbox.count);
+    return PyUnicode_FromFormat("<Connection %R %s %s, %u queued>", self->id,
+                                wsm_connection_channel_name(self),
+                                self->open ? "open" : "closed",
+                                (unsigned)self->outbox.count);
 }
 
 #define WSM_GETTER(name, doc) {#name, connection_get_##name, NULL, doc, NULL}

@@ -7,8 +7,7 @@
 WsmDelivery *
 wsm_delivery_new(WsmState *state, WsmEvent *event)
 {
-    WsmDelivery *self =
-        PyObject_GC_New(WsmDelivery, state->types.Delivery);
+    WsmDelivery *self = PyObject_GC_New(WsmDelivery, state->types.Delivery);
     if (self != NULL) {
         self->state = state;
         self->event = (WsmEvent *)Py_NewRef((PyObject *)event);
@@ -149,14 +148,12 @@ static PyMethodDef delivery_methods[] = {
     {"send", delivery_send, METH_O, "send($self, value, /)\n--\n\nPEP 342."},
     {"throw", (PyCFunction)(void (*)(void))delivery_throw, METH_FASTCALL,
      "throw($self, typ, val=None, tb=None, /)\n--\n\nPEP 342."},
-    {"close", delivery_close, METH_NOARGS,
-     "close($self, /)\n--\n\nPEP 342."},
+    {"close", delivery_close, METH_NOARGS, "close($self, /)\n--\n\nPEP 342."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef delivery_getset[] = {
-    {"receipt", delivery_get_receipt, NULL, "What became of it so far.",
-     NULL},
+    {"receipt", delivery_get_receipt, NULL, "What became of it so far.", NULL},
     {"id", delivery_get_id, NULL, "\"<epoch>:<seq>\", or None.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -27,8 +27,7 @@ disconnect_is_due(WsmManager *owner, WsmConnection *connection)
         PyObject *less = PyLong_FromLong(left);
         result = less == NULL
                      ? -1
-                     : PyDict_SetItem(owner->superseded, connection->id,
-                                      less);
+                     : PyDict_SetItem(owner->superseded, connection->id, less);
         Py_XDECREF(less);
     }
     else {
@@ -73,14 +72,12 @@ disconnect_meant(WsmManager *self, PyObject *what)
         return (WsmConnection *)Py_NewRef(what);
     }
     int record = wsm_record_is(state, what);
-    if (record < 0 ||
-        (record &&
-         wsm_record_field(what, state->names.websocket, &websocket) < 0)) {
+    if (record < 0 || (record && wsm_record_field(what, state->names.websocket,
+                                                  &websocket) < 0)) {
         return NULL;
     }
-    found = wsm_registry_by_socket(state->registry,
-                                   record && websocket != NULL ? websocket
-                                                               : what);
+    found = wsm_registry_by_socket(
+        state->registry, record && websocket != NULL ? websocket : what);
     Py_XDECREF(websocket);
     return found;
 }
@@ -126,7 +123,7 @@ WSM_METHOD(remove_connection)
  * the sockets if code is not 0; how many, as an Answer. */
 static PyObject *
 disconnect_remove_all(WsmManager *target, PyObject *websocket, int code,
-                   PyObject *reason)
+                      PyObject *reason)
 {
     WsmRoster *roster = wsm_manager_roster(target);
     long count = 0;
@@ -193,7 +190,7 @@ disconnect_code(PyObject *code, PyObject *reason, int *number)
 
 static PyObject *
 disconnect_close(WsmManager *target, PyObject *websocket, PyObject *code,
-              PyObject *reason)
+                 PyObject *reason)
 {
     int number;
     if (disconnect_code(code, reason, &number) < 0) {
@@ -222,9 +219,9 @@ WSM_METHOD(disconnect_user)
     }
     WsmManager *target = wsm_manager_route(self, out[0], false);
     if (target != NULL) {
-        answer = disconnect_close(target,
-                               out[1] == NULL ? NULL : wsm_arg_or_null(out[1]),
-                               out[2], out[3]);
+        answer = disconnect_close(
+            target, out[1] == NULL ? NULL : wsm_arg_or_null(out[1]), out[2],
+            out[3]);
         Py_DECREF(target);
     }
     else if (!PyErr_Occurred()) {

@@ -63,8 +63,8 @@ drive_prepare(WsmDrive *drive)
         drive->driver = kept;
         return -1;
     }
-    PyObject *before = wsm_task_swap(drive->state, drive->loop,
-                                         (PyObject *)drive->driver);
+    PyObject *before =
+        wsm_task_swap(drive->state, drive->loop, (PyObject *)drive->driver);
     if (before == NULL) {
         Py_XSETREF(drive->driver, kept);
         return -1;
@@ -259,6 +259,35 @@ driver_continue(WsmDriver *self, PySendResult how, PyObject **result)
     return PYGEN_NEXT;
 }
 
+/* Step inner: send value in, or throw thrown (borrowed) if there is one. */
+static PySendResult
+driver_advance(WsmDriver *self, PyObject *value, PyObject *thrown,
+               PyObject **result)
+{
+    if (self->inner == NULL) {
+        if (thrown != NULL) {
+            wsm_error_restore(Py_NewRef(thrown));
+            return PYGEN_ERROR;
+        }
+        return wsm_send_start(self->connection, self->event, &self->inner,
+                              result);
+    }
+    if (thrown == NULL) {
+        return PyIter_Send(self->inner, value, result);
+    }
+    *result = PyObject_CallMethodOneArg(self->inner, self->state->names.throw,
+                                        thrown);
+    if (*result != NULL) {
+        return PYGEN_NEXT;
+    }
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration)) {
+        return PYGEN_ERROR;
+    }
+    PyErr_Clear(); /* it took the exception and ended well */
+    *result = Py_NewRef(Py_None);
+    return PYGEN_RETURN;
+}
+
 /* One step for the task: value is sent in, or thrown if it is NULL and an
  * exception is set. */
 static PySendResult
@@ -290,27 +319,7 @@ driver_step(WsmDriver *self, PyObject *value, PyObject **result)
     }
     else {
         bool entered = wsm_send_enter(connection);
-        if (thrown != NULL && self->inner != NULL) {
-            *result = PyObject_CallMethodOneArg(
-                self->inner, self->state->names.throw, thrown);
-            how = *result != NULL ? PYGEN_NEXT : PYGEN_ERROR;
-            if (how == PYGEN_ERROR &&
-                PyErr_ExceptionMatches(PyExc_StopIteration)) {
-                PyErr_Clear(); /* it took the exception and ended well */
-                *result = Py_NewRef(Py_None);
-                how = PYGEN_RETURN;
-            }
-        }
-        else if (thrown != NULL) {
-            wsm_error_restore(Py_NewRef(thrown));
-            how = PYGEN_ERROR;
-        }
-        else if (self->inner == NULL) {
-            how = wsm_send_start(connection, self->event, &self->inner, result);
-        }
-        else {
-            how = PyIter_Send(self->inner, value, result);
-        }
+        how = driver_advance(self, value, thrown, result);
         how = driver_continue(self, how, result);
         wsm_send_exit(connection, entered);
         wsm_task_restore(self->state, self->loop, before);
@@ -535,8 +544,7 @@ static PyGetSetDef driver_getset[] = {
 };
 
 static PyMemberDef driver_members[] = {
-    WSM_WEAKREF_MEMBER(WsmDriver)
-    {NULL, 0, 0, 0, NULL},
+    WSM_WEAKREF_MEMBER(WsmDriver){NULL, 0, 0, 0, NULL},
 };
 
 static PyType_Slot driver_slots[] = {
@@ -550,8 +558,7 @@ static PyType_Slot driver_slots[] = {
     {Py_am_send, driver_am_send},
     {Py_tp_methods, driver_methods},
     {Py_tp_getset, driver_getset},
-    {Py_tp_members, driver_members},
-    {0, NULL},
+    {Py_tp_members, driver_members},  {0, NULL},
 };
 
 PyType_Spec wsm_driver_spec = {

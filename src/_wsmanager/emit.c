@@ -30,9 +30,9 @@ target_drop(WsmTarget *target)
 static bool
 emit_is_critical(PyObject *type)
 {
-    static const char *const critical[] = {
-        "agent_started", "agent_thinking", "tool_executing",
-        "tool_completed", "agent_completed"};
+    static const char *const critical[] = {"agent_started", "agent_thinking",
+                                           "tool_executing", "tool_completed",
+                                           "agent_completed"};
     for (size_t i = 0; i < Py_ARRAY_LENGTH(critical); i++) {
         if (PyUnicode_CompareWithASCIIString(type, critical[i]) == 0) {
             return true;
@@ -70,8 +70,7 @@ static int
 emit_coalesce(WsmState *state, WsmEvent *event, const WsmLetter *letter)
 {
     PyObject *callable = state->settings.coalesce_key;
-    if (callable == NULL ||
-        state->settings.slow_policy != WSM_SLOW_COALESCE) {
+    if (callable == NULL || state->settings.slow_policy != WSM_SLOW_COALESCE) {
         return 0;
     }
     PyObject *key = PyObject_CallFunctionObjArgs(callable, letter->type,
@@ -123,8 +122,8 @@ emit_letter(const WsmTarget *target, WsmLetter *letter)
 static int
 emit_is_envelope_name(const WsmNames *names, PyObject *name)
 {
-    PyObject *const own[] = {names->type, names->payload, names->data,
-                             names->id, names->user_id, names->thread_id,
+    PyObject *const own[] = {names->type,   names->payload,  names->data,
+                             names->id,     names->user_id,  names->thread_id,
                              names->run_id, names->timestamp};
     for (size_t i = 0; i < Py_ARRAY_LENGTH(own); i++) {
         int same = PyObject_RichCompareBool(name, own[i], Py_EQ);
@@ -142,9 +141,8 @@ emit_rest(const WsmNames *names, PyObject *message)
     PyObject *rest = PyDict_New();
     PyObject *items = PyDict_Items(message);
 
-    for (Py_ssize_t i = 0; rest != NULL && items != NULL &&
-                           i < PyList_GET_SIZE(items);
-         i++) {
+    for (Py_ssize_t i = 0;
+         rest != NULL && items != NULL && i < PyList_GET_SIZE(items); i++) {
         PyObject *pair = PyList_GET_ITEM(items, i);
         int own = emit_is_envelope_name(names, PyTuple_GET_ITEM(pair, 0));
         if (own < 0 ||
@@ -228,11 +226,10 @@ emit_as_dict(WsmState *state, const char *function, PyObject *message)
         PyErr_SetString(PyExc_TypeError, "a message must be a dict");
         return NULL;
     }
-    PyObject *mapping =
-        PyObject_CallOneArg(state->hooks.as_mapping, message);
+    PyObject *mapping = PyObject_CallOneArg(state->hooks.as_mapping, message);
     if (mapping != NULL && !PyDict_CheckExact(mapping)) {
-        Py_SETREF(mapping, PyObject_CallOneArg((PyObject *)&PyDict_Type,
-                                               mapping));
+        Py_SETREF(mapping,
+                  PyObject_CallOneArg((PyObject *)&PyDict_Type, mapping));
     }
     return mapping;
 }
@@ -295,8 +292,8 @@ emit_resolve(WsmManager *self, PyObject *id, WsmTarget *target)
     }
     target->only = wsm_manager_lookup(self, id);
     if (target->only != NULL) {
-        target->manager = (WsmManager *)Py_NewRef(
-            (PyObject *)target->only->manager);
+        target->manager =
+            (WsmManager *)Py_NewRef((PyObject *)target->only->manager);
         return 0;
     }
     if (PyErr_Occurred()) {
@@ -354,8 +351,8 @@ enum {
 };
 
 static const char *const emit_names[] = {
-    "event_type", "data", "event_data", "user_id", "connection_id",
-    "thread_id", "run_id", "critical", "detail", NULL};
+    "event_type", "data",   "event_data", "user_id", "connection_id",
+    "thread_id",  "run_id", "critical",   "detail",  NULL};
 
 static int
 emit_target(WsmManager *self, const char *function, PyObject **out,
@@ -403,10 +400,10 @@ emit_any(WsmManager *self, const char *function, int kind,
         out[kind] = first;
     }
     PyObject *type = emit_type(function, out[EMIT_TYPE]);
-    PyObject *data = type == NULL ? NULL
-                                  : emit_data(self->state, function,
-                                              out[EMIT_DATA],
-                                              out[EMIT_EVENT_DATA]);
+    PyObject *data = type == NULL
+                         ? NULL
+                         : emit_data(self->state, function, out[EMIT_DATA],
+                                     out[EMIT_EVENT_DATA]);
     if (data != NULL && emit_target(self, function, out, &target) == 0) {
         WsmLetter letter = {
             .type = type,
@@ -431,8 +428,8 @@ WSM_METHOD(emit_event)
 
 WSM_METHOD(emit_critical_event)
 {
-    return emit_any(wsm_manager_here(op), "emit_critical_event",
-                    EMIT_USER_ID, args, nargs, kwnames);
+    return emit_any(wsm_manager_here(op), "emit_critical_event", EMIT_USER_ID,
+                    args, nargs, kwnames);
 }
 
 /* (message) or (user_id, message): one positional is the message. */
@@ -468,8 +465,8 @@ WSM_METHOD(send_to_user)
     PyObject *user, *message;
     WsmManager *self = wsm_manager_here(op);
 
-    if (emit_user_and_message("send_to_user", "message", args, nargs,
-                              kwnames, &user, &message) < 0) {
+    if (emit_user_and_message("send_to_user", "message", args, nargs, kwnames,
+                              &user, &message) < 0) {
         return NULL;
     }
     WsmTarget target = {.manager = wsm_manager_route(self, user, true),
@@ -482,8 +479,8 @@ WSM_METHOD(send_to_user)
 
 WSM_METHOD(send_to_thread)
 {
-    static const char *const names[] = {"thread_id", "message",
-                                        "message_data", NULL};
+    static const char *const names[] = {"thread_id", "message", "message_data",
+                                        NULL};
     static const WsmArgs spec = {"send_to_thread", names, 2, 1};
     PyObject *out[WSM_ARGS_MAX];
 
@@ -492,9 +489,8 @@ WSM_METHOD(send_to_thread)
     }
     PyObject *message = out[1] == NULL ? out[2] : out[1];
     if (message == NULL || (out[1] != NULL && out[2] != NULL)) {
-        PyErr_SetString(PyExc_TypeError,
-                        "send_to_thread() needs one message: "
-                        "send_to_thread(thread_id, message)");
+        PyErr_SetString(PyExc_TypeError, "send_to_thread() needs one message: "
+                                         "send_to_thread(thread_id, message)");
         return NULL;
     }
     if (!PyUnicode_Check(out[0])) {

@@ -97,8 +97,7 @@ envelope_from_data(PyObject *data, PyObject *name, PyObject **value)
 
 /* thread_id or run_id: as given, else as the root or the data says. */
 static int
-envelope_id_of(PyObject *root, PyObject *name, PyObject *given,
-               PyObject *data)
+envelope_id_of(PyObject *root, PyObject *name, PyObject *given, PyObject *data)
 {
     if (given != NULL) {
         return PyDict_SetItem(root, name, given);
@@ -107,8 +106,7 @@ envelope_id_of(PyObject *root, PyObject *name, PyObject *given,
     if (envelope_from_data(data, name, &value) < 0) {
         return -1;
     }
-    int result =
-        envelope_default(root, name, value == NULL ? Py_None : value);
+    int result = envelope_default(root, name, value == NULL ? Py_None : value);
     Py_XDECREF(value);
     return result;
 }

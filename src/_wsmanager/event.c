@@ -80,8 +80,7 @@ event_header(WsmEvent *event)
 {
     uint64_t length = event->end - event->json_at;
     event->frame_at = event->json_at - wsm_frame_header_size(length);
-    wsm_frame_header(event->buffer + event->frame_at, WSM_OPCODE_TEXT,
-                     length);
+    wsm_frame_header(event->buffer + event->frame_at, WSM_OPCODE_TEXT, length);
 }
 
 void
@@ -167,8 +166,7 @@ wsm_event_count(WsmEvent *event, WsmOutcome outcome, int32_t n)
 }
 
 void
-wsm_event_detail(WsmEvent *event, PyObject *connection_id,
-                 WsmOutcome outcome)
+wsm_event_detail(WsmEvent *event, PyObject *connection_id, WsmOutcome outcome)
 {
     if (event->detail == NULL) {
         return;
@@ -184,8 +182,7 @@ wsm_event_detail(WsmEvent *event, PyObject *connection_id,
 }
 
 void
-wsm_event_settle(WsmEvent *event, PyObject *connection_id,
-                 WsmOutcome outcome)
+wsm_event_settle(WsmEvent *event, PyObject *connection_id, WsmOutcome outcome)
 {
     PyObject *waiters = NULL;
 
@@ -210,8 +207,7 @@ wsm_event_flushed(WsmEvent *event, PyObject *timeout)
     if (!queued) {
         return wsm_waiters_done(event->state, Py_True);
     }
-    PyObject *future =
-        wsm_waiters_add(event->state, &event->waiters, timeout);
+    PyObject *future = wsm_waiters_add(event->state, &event->waiters, timeout);
     if (future == NULL) {
         return NULL;
     }

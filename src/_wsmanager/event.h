@@ -41,8 +41,7 @@ WsmEvent *wsm_event_new(WsmState *state, PyObject *json);
 
 /* An event of a JSON object of size bytes, which the caller writes to *json
  * before anything else. NULL as above. */
-WsmEvent *wsm_event_alloc(WsmState *state, size_t size,
-                          unsigned char **json);
+WsmEvent *wsm_event_alloc(WsmState *state, size_t size, unsigned char **json);
 
 /* Give it its id "<epoch>:<seq>" as the JSON's first member, and its frame
  * header. Once only. Writes memory, nothing else: allowed under a lock. */

@@ -95,15 +95,15 @@ wsm_spawn(PyObject *module, PyObject *coroutine)
     if (found <= 0) {
         goto done;
     }
-    task = PyObject_CallMethodOneArg(loop, state->names.create_task,
-                                     coroutine);
+    task =
+        PyObject_CallMethodOneArg(loop, state->names.create_task, coroutine);
     if (task == NULL || PySet_Add(state->spawned, task) < 0) {
         goto done;
     }
     discard = PyObject_GetAttrString(state->spawned, "discard");
     if (discard != NULL) {
-        done = PyObject_CallMethodOneArg(
-            task, state->names.add_done_callback, discard);
+        done = PyObject_CallMethodOneArg(task, state->names.add_done_callback,
+                                         discard);
     }
 done:
     Py_XDECREF(task);
@@ -126,9 +126,9 @@ evict_schedule(WsmConnection *connection, PyObject *coroutine)
         result = PyObject_CallOneArg(state->spawn, coroutine);
     }
     else {
-        result = PyObject_CallMethodObjArgs(
-            loop, state->names.call_soon_threadsafe, state->spawn, coroutine,
-            NULL);
+        result =
+            PyObject_CallMethodObjArgs(loop, state->names.call_soon_threadsafe,
+                                       state->spawn, coroutine, NULL);
     }
     Py_XDECREF(result);
     return result != NULL;
@@ -141,9 +141,8 @@ wsm_close_socket(WsmConnection *connection, int code, PyObject *reason)
     PyObject *saved = wsm_error_take();
 
     if (state->hooks.close != NULL) {
-        PyObject *coroutine =
-            PyObject_CallFunction(state->hooks.close, "OiO",
-                                  connection->websocket, code, reason);
+        PyObject *coroutine = PyObject_CallFunction(
+            state->hooks.close, "OiO", connection->websocket, code, reason);
         if (coroutine == NULL) {
             PyErr_WriteUnraisable(state->hooks.close);
         }
@@ -175,8 +174,8 @@ evict_stop_driver(WsmConnection *connection)
     if (driver == NULL) {
         return;
     }
-    PyObject *result = PyObject_CallMethodNoArgs(
-        driver, connection->state->names.cancel);
+    PyObject *result =
+        PyObject_CallMethodNoArgs(driver, connection->state->names.cancel);
     if (result == NULL) {
         PyErr_WriteUnraisable(driver);
     }

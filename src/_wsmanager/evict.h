@@ -26,8 +26,7 @@ void wsm_evict_slow(WsmConnection *connection, const char *reason);
 
 /* Ask the library to close the socket, as a task of its own loop. Never
  * fails: what goes wrong is reported. */
-void wsm_close_socket(WsmConnection *connection, int code,
-                      PyObject *reason);
+void wsm_close_socket(WsmConnection *connection, int code, PyObject *reason);
 
 /* Evict every connection of a list that a closed loop did not take. */
 void wsm_evict_post(WsmPost *post);

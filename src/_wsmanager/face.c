@@ -68,8 +68,7 @@ face_get_connections(PyObject *op, void *Py_UNUSED(closure))
 }
 
 static int
-face_set_connections(PyObject *op, PyObject *value,
-                     void *Py_UNUSED(closure))
+face_set_connections(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 {
     WsmManager *self = (WsmManager *)op;
     PyObject *name = self->state->names._connections;
@@ -229,8 +228,7 @@ static PyMethodDef face_methods[] = {
     WSM_ROW("send_error", send_error,
             "Send an error message: send_error(text) or send_error(user_id, "
             "text)."),
-    WSM_ROW("send_error_to_user", send_error,
-            "The same as send_error()."),
+    WSM_ROW("send_error_to_user", send_error, "The same as send_error()."),
     WSM_ROW("broadcast", broadcast_to_user,
             "broadcast($self, /, message)\n--\n\n"
             "Send a message to all of this user's connections; "
@@ -244,8 +242,7 @@ static PyMethodDef face_methods[] = {
 #define WSM_FACE(name, doc) {#name, face_get_##name, NULL, doc, NULL}
 
 static PyGetSetDef face_getset[] = {
-    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL,
-     NULL},
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     WSM_FACE(user_context, "The very object the manager was made for."),
     WSM_FACE(user_id, "The user's id, a str; None of the manager of None."),
     WSM_FACE(mode, "Always UNIFIED; kept for old callers."),
@@ -259,10 +256,9 @@ static PyGetSetDef face_getset[] = {
 };
 
 static PyMemberDef face_members[] = {
-    {"__dictoffset__", T_PYSSIZET, offsetof(WsmManager, attributes),
-     READONLY, NULL},
-    WSM_WEAKREF_MEMBER(WsmManager)
-    {NULL, 0, 0, 0, NULL},
+    {"__dictoffset__", T_PYSSIZET, offsetof(WsmManager, attributes), READONLY,
+     NULL},
+    WSM_WEAKREF_MEMBER(WsmManager){NULL, 0, 0, 0, NULL},
 };
 
 static PyType_Slot face_slots[] = {

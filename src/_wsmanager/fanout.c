@@ -27,8 +27,8 @@ static bool
 fanout_is_idle(const WsmFanout *fan, const WsmConnection *connection)
 {
     return fan->loop != NULL && connection->loop == fan->loop &&
-           !connection->busy && !connection->blocked &&
-           !connection->waking && connection->outbox.count == 0;
+           !connection->busy && !connection->blocked && !connection->waking &&
+           connection->outbox.count == 0;
 }
 
 /* It is in the outbox: see that somebody comes for it. */
@@ -37,8 +37,8 @@ fanout_wake_locked(WsmFanout *fan, WsmConnection *connection)
 {
     bool here = fan->loop != NULL && connection->loop == fan->loop;
 
-    fan->backlog = fan->backlog ||
-                   (here && (connection->blocked || connection->driver));
+    fan->backlog =
+        fan->backlog || (here && (connection->blocked || connection->driver));
     if (connection->busy || connection->blocked) {
         return; /* its writer looks again when it is done */
     }
@@ -195,16 +195,14 @@ fanout_run(WsmFanout *fan)
 PyObject *
 wsm_fanout(WsmManager *manager, WsmEvent *event)
 {
-    WsmFanout fan = {.state = manager->state,
-                     .manager = manager,
-                     .event = event};
+    WsmFanout fan = {
+        .state = manager->state, .manager = manager, .event = event};
     WsmDelivery *delivery = wsm_delivery_new(manager->state, event);
 
     wsm_batch_init(&fan.batch);
     wsm_reflist_init(&fan.dropped);
     wsm_reflist_init(&fan.over);
-    if (delivery == NULL ||
-        wsm_running_loop(manager->state, &fan.loop) < 0 ||
+    if (delivery == NULL || wsm_running_loop(manager->state, &fan.loop) < 0 ||
         fanout_run(&fan) < 0) {
         Py_CLEAR(delivery);
     }

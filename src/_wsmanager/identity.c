@@ -166,8 +166,7 @@ wsm_identity_key(WsmState *state, PyObject *context)
         return wsm_identity_id(state, context);
     }
     if (PyDict_CheckExact(context)) {
-        int found =
-            PyDict_GetItemRef(context, state->names.user_id, &id);
+        int found = PyDict_GetItemRef(context, state->names.user_id, &id);
         if (found < 0) {
             return NULL;
         }
@@ -178,8 +177,8 @@ wsm_identity_key(WsmState *state, PyObject *context)
     else if (PyDict_Check(context)) {
         return identity_from_mapping(state, context);
     }
-    else if (PyObject_GetOptionalAttr(context, state->names.user_id,
-                                      &id) < 0) {
+    else if (PyObject_GetOptionalAttr(context, state->names.user_id, &id) <
+             0) {
         return NULL;
     }
     else if (id == NULL) {

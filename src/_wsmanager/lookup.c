@@ -16,11 +16,10 @@ wsm_manager_connections(WsmManager *self)
     WsmRoster *roster = wsm_manager_roster(self);
     PyObject *dict = PyDict_New();
 
-    for (Py_ssize_t i = 0;
-         dict != NULL && roster != NULL && i < roster->count; i++) {
+    for (Py_ssize_t i = 0; dict != NULL && roster != NULL && i < roster->count;
+         i++) {
         WsmConnection *connection = (WsmConnection *)roster->items[i];
-        if (PyDict_SetItem(dict, connection->id, (PyObject *)connection) <
-            0) {
+        if (PyDict_SetItem(dict, connection->id, (PyObject *)connection) < 0) {
             Py_CLEAR(dict);
         }
     }
@@ -81,10 +80,8 @@ WSM_METHOD(get_connection_id_by_websocket)
     WsmConnection *found =
         wsm_registry_by_socket(self->state->registry, out[0]);
     PyObject *id = NULL;
-    if (found != NULL &&
-        (found->manager == self || self->key == Py_None)) {
-        id = wsm_connection_id_new(self->state, found->id,
-                                   found->generation);
+    if (found != NULL && (found->manager == self || self->key == Py_None)) {
+        id = wsm_connection_id_new(self->state, found->id, found->generation);
     }
     else if (!PyErr_Occurred()) {
         id = Py_NewRef(Py_None);
@@ -123,9 +120,8 @@ WSM_METHOD(update_connection_thread)
 static bool
 lookup_is_active(WsmConnection *connection)
 {
-    return connection->open &&
-           !wsm_websocket_says_closed(connection->state,
-                                      connection->websocket);
+    return connection->open && !wsm_websocket_says_closed(
+                                   connection->state, connection->websocket);
 }
 
 static bool
@@ -196,9 +192,9 @@ lookup_row(WsmConnection *connection)
         connection->id, "thread_id", thread, "channel",
         wsm_connection_channel_name(connection), "active",
         lookup_is_active(connection) ? Py_True : Py_False, "queued_events",
-        events, "queued_bytes", bytes, "blocked",
-        blocked ? Py_True : Py_False, "writing", busy ? Py_True : Py_False,
-        "errors", (unsigned)connection->errors, "connected_at",
+        events, "queued_bytes", bytes, "blocked", blocked ? Py_True : Py_False,
+        "writing", busy ? Py_True : Py_False, "errors",
+        (unsigned)connection->errors, "connected_at",
         connection->connected_at);
 }
 
@@ -210,8 +206,8 @@ lookup_rows(WsmManager *target, Py_ssize_t *active)
     WsmRoster *roster = wsm_manager_roster(target);
 
     *active = 0;
-    for (Py_ssize_t i = 0;
-         rows != NULL && roster != NULL && i < roster->count; i++) {
+    for (Py_ssize_t i = 0; rows != NULL && roster != NULL && i < roster->count;
+         i++) {
         WsmConnection *connection = (WsmConnection *)roster->items[i];
         PyObject *row = lookup_row(connection);
         if (row == NULL || PyList_Append(rows, row) < 0) {
@@ -263,8 +259,7 @@ WSM_METHOD(get_connection_health)
                          "active_connections", active, "healthy",
                          active == total ? Py_True : Py_False,
                          "has_active_connections",
-                         active > 0 ? Py_True : Py_False, "connections",
-                         rows);
+                         active > 0 ? Py_True : Py_False, "connections", rows);
 }
 
 WSM_METHOD(wait_for_connection)

@@ -120,7 +120,8 @@ wsm_mailbox_post(WsmMailbox *self, WsmPost *post, bool here)
         return true;
     }
     wsm_lock(&self->lock);
-    ask = (self->armed || self->lingering) && !here && now - self->armed_at > WSM_ARMED_TRUST;
+    ask = (self->armed || self->lingering) && !here &&
+          now - self->armed_at > WSM_ARMED_TRUST;
     wsm_unlock(&self->lock);
     bool closed = ask && mailbox_loop_is_closed(self);
     wsm_lock(&self->lock);
@@ -179,9 +180,9 @@ mailbox_later(WsmMailbox *self, int64_t ns, const char *name)
 
     if (delay != NULL && method != NULL) {
         PyObject *args[] = {self->loop, delay, method, state->empty_context};
-        handle = PyObject_VectorcallMethod(
-            state->names.call_later, args,
-            3 | PY_VECTORCALL_ARGUMENTS_OFFSET, state->context_names);
+        handle = PyObject_VectorcallMethod(state->names.call_later, args,
+                                           3 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                           state->context_names);
     }
     if (handle == NULL) {
         PyErr_WriteUnraisable((PyObject *)self);
@@ -321,8 +322,7 @@ static PyType_Slot mailbox_slots[] = {
     {Py_tp_traverse, mailbox_traverse},
     {Py_tp_clear, mailbox_clear},
     {Py_tp_call, mailbox_call},
-    {Py_tp_methods, mailbox_methods},
-    {0, NULL},
+    {Py_tp_methods, mailbox_methods}, {0, NULL},
 };
 
 PyType_Spec wsm_mailbox_spec = {

@@ -24,15 +24,14 @@ static const char *const factory_names[] = {"user_context", "mode", NULL};
 /* Context and mode of either factory, borrowed: every mode is the one. */
 static int
 module_factory_args(WsmState *state, const char *function,
-                    PyObject *const *args, Py_ssize_t nargs,
-                    PyObject *kwnames, PyObject **context, PyObject **mode)
+                    PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+                    PyObject **context, PyObject **mode)
 {
     *mode = state->hooks.mode == NULL ? Py_None : state->hooks.mode;
     if (kwnames == NULL && nargs == 1) {
         *context = args[0];
     }
-    else if (nargs == 0 && kwnames != NULL &&
-             PyTuple_GET_SIZE(kwnames) == 1 &&
+    else if (nargs == 0 && kwnames != NULL && PyTuple_GET_SIZE(kwnames) == 1 &&
              PyTuple_GET_ITEM(kwnames, 0) == state->names.user_context) {
         *context = args[0];
     }
@@ -64,8 +63,7 @@ module_get_manager(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
     }
     WsmManager *manager = wsm_registry_find(state->registry, key);
     if (manager == NULL && !PyErr_Occurred()) {
-        manager =
-            wsm_registry_get(state->registry, key, context, mode, true);
+        manager = wsm_registry_get(state->registry, key, context, mode, true);
     }
     Py_DECREF(key);
     return (PyObject *)manager;
@@ -78,8 +76,8 @@ module_get_manager_async(PyObject *module, PyObject *const *args,
     WsmState *state = wsm_state_of(module);
     PyObject *context, *mode;
 
-    if (module_factory_args(state, "get_websocket_manager_async", args,
-                            nargs, kwnames, &context, &mode) < 0) {
+    if (module_factory_args(state, "get_websocket_manager_async", args, nargs,
+                            kwnames, &context, &mode) < 0) {
         return NULL;
     }
     PyObject *key = wsm_identity_key(state, context);
@@ -114,15 +112,15 @@ module_status(PyObject *module, PyObject *Py_UNUSED(ignored))
         "{s:n,s:n,s:n,s:O,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}",
         "total_registered_managers",
         PyDict_GET_SIZE(registry->managers) + (registry->none != NULL),
-        "total_connections", PyDict_GET_SIZE(registry->sockets),
-        "total_loops", PyDict_GET_SIZE(registry->mailboxes),
-        "has_system_manager", registry->none != NULL ? Py_True : Py_False,
-        "events_emitted", (unsigned long long)totals->emitted,
-        "deliveries_sent", (unsigned long long)totals->sent,
-        "deliveries_dropped", (unsigned long long)totals->dropped,
-        "deliveries_failed", (unsigned long long)totals->failed,
-        "deliveries_direct", (unsigned long long)totals->direct,
-        "deliveries_generic", (unsigned long long)totals->generic, "wakeups",
+        "total_connections", PyDict_GET_SIZE(registry->sockets), "total_loops",
+        PyDict_GET_SIZE(registry->mailboxes), "has_system_manager",
+        registry->none != NULL ? Py_True : Py_False, "events_emitted",
+        (unsigned long long)totals->emitted, "deliveries_sent",
+        (unsigned long long)totals->sent, "deliveries_dropped",
+        (unsigned long long)totals->dropped, "deliveries_failed",
+        (unsigned long long)totals->failed, "deliveries_direct",
+        (unsigned long long)totals->direct, "deliveries_generic",
+        (unsigned long long)totals->generic, "wakeups",
         (unsigned long long)totals->wakeups, "connections_opened",
         (unsigned long long)totals->opened, "connections_closed",
         (unsigned long long)totals->closed, "slow_consumers",
@@ -211,8 +209,8 @@ module_frame(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
         return NULL;
     }
     unsigned char header[WSM_FRAME_HEADER_MAX];
-    size_t size = wsm_frame_header(header, (unsigned)opcode,
-                                   (uint64_t)payload.len);
+    size_t size =
+        wsm_frame_header(header, (unsigned)opcode, (uint64_t)payload.len);
     PyObject *bytes =
         PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size + payload.len);
     if (bytes != NULL) {
@@ -346,8 +344,7 @@ static PyMethodDef module_methods[] = {
     {"reset_manager_registry", module_reset, METH_NOARGS, reset_doc},
     {"broadcast", module_broadcast, METH_O, broadcast_doc},
     {"classify", module_classify, METH_O, classify_doc},
-    {"frame", WSM_FAST(module_frame), METH_VARARGS | METH_KEYWORDS,
-     frame_doc},
+    {"frame", WSM_FAST(module_frame), METH_VARARGS | METH_KEYWORDS, frame_doc},
     {"_install", WSM_FAST(module_install), METH_VARARGS | METH_KEYWORDS,
      "The Python package's hooks."},
     {"_configure", WSM_FAST(module_configure), METH_VARARGS | METH_KEYWORDS,
@@ -356,8 +353,8 @@ static PyMethodDef module_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyMethodDef settle_def = {
-    "settle_future", WSM_FAST(wsm_waiters_settle), METH_FASTCALL, NULL};
+static PyMethodDef settle_def = {"settle_future", WSM_FAST(wsm_waiters_settle),
+                                 METH_FASTCALL, NULL};
 static PyMethodDef spawn_def = {"spawn", wsm_spawn, METH_O, NULL};
 static PyMethodDef check_done_def = {"check_done", wsm_acquire_check_done,
                                      METH_O, NULL};
@@ -418,31 +415,29 @@ module_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base,
 static int
 module_types(WsmState *state, PyObject *module)
 {
-    if (module_type(module, &wsm_receipt_spec, NULL,
-                    &state->types.Receipt) < 0 ||
-        module_type(module, &wsm_delivery_spec, NULL,
-                    &state->types.Delivery) < 0 ||
+    if (module_type(module, &wsm_receipt_spec, NULL, &state->types.Receipt) <
+            0 ||
+        module_type(module, &wsm_delivery_spec, NULL, &state->types.Delivery) <
+            0 ||
         module_type(module, &wsm_answer_spec, NULL, &state->types.Answer) <
             0 ||
         module_type(module, &wsm_acquire_spec, NULL,
                     &state->types.ManagerAcquire) < 0 ||
         module_type(module, &wsm_connection_spec, NULL,
                     &state->types.Connection) < 0 ||
-        module_type(module, &wsm_channel_spec, NULL,
-                    &state->types.Channel) < 0 ||
+        module_type(module, &wsm_channel_spec, NULL, &state->types.Channel) <
+            0 ||
         module_type(module, &wsm_event_spec, NULL, &state->types.Event) < 0 ||
-        module_type(module, &wsm_mailbox_spec, NULL,
-                    &state->types.Mailbox) < 0 ||
+        module_type(module, &wsm_mailbox_spec, NULL, &state->types.Mailbox) <
+            0 ||
         module_type(module, &wsm_driver_spec, NULL, &state->types.Driver) <
             0 ||
-        module_type(module, &wsm_face_spec, NULL, &state->types.Manager) <
-            0 ||
+        module_type(module, &wsm_face_spec, NULL, &state->types.Manager) < 0 ||
         module_type(module, &wsm_face_awaitable_spec, state->types.Manager,
                     &state->types.AwaitableManager) < 0) {
         return -1;
     }
-    state->types.ConnectionId =
-        (PyTypeObject *)wsm_connection_id_type(module);
+    state->types.ConnectionId = (PyTypeObject *)wsm_connection_id_type(module);
     return state->types.ConnectionId == NULL ? -1 : 0;
 }
 
@@ -486,10 +481,9 @@ module_exec(PyObject *module)
     state->on_tick = wsm_writer_tick;
     state->on_lost = module_lost;
     state->on_resume = wsm_writer_resume;
-    if (wsm_state_init(state, module) < 0 ||
-        module_types(state, module) < 0 ||
-        module_callables(state, module) < 0 ||
-        wsm_registry_init(state) < 0 || module_publish(state, module) < 0) {
+    if (wsm_state_init(state, module) < 0 || module_types(state, module) < 0 ||
+        module_callables(state, module) < 0 || wsm_registry_init(state) < 0 ||
+        module_publish(state, module) < 0) {
         return -1;
     }
     return module_watch_forks(module);

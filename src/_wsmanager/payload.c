@@ -38,8 +38,7 @@ static void
 walk_list(WsmWalk *walk, PyObject *op, int depth)
 {
     Py_BEGIN_CRITICAL_SECTION(op);
-    for (Py_ssize_t i = 0; walk->budget >= 0 && i < PyList_GET_SIZE(op);
-         i++) {
+    for (Py_ssize_t i = 0; walk->budget >= 0 && i < PyList_GET_SIZE(op); i++) {
         walk_value(walk, PyList_GET_ITEM(op, i), depth);
     }
     Py_END_CRITICAL_SECTION();

@@ -21,8 +21,8 @@ wsm_record_is(WsmState *state, PyObject *op)
                                  &fields) < 0) {
         return -1;
     }
-    if (fields == NULL && PyObject_GetOptionalAttr(
-                              op, state->names.__dict__, &fields) < 0) {
+    if (fields == NULL &&
+        PyObject_GetOptionalAttr(op, state->names.__dict__, &fields) < 0) {
         return -1;
     }
     if (fields == NULL || !PyDict_Check(fields)) {

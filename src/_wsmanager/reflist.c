@@ -16,8 +16,7 @@ static bool
 reflist_grow(WsmRefList *list)
 {
     Py_ssize_t capacity = list->capacity * 2;
-    PyObject **items =
-        PyMem_RawMalloc((size_t)capacity * sizeof(PyObject *));
+    PyObject **items = PyMem_RawMalloc((size_t)capacity * sizeof(PyObject *));
     if (items == NULL) {
         return false;
     }

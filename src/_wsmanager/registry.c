@@ -100,7 +100,7 @@ idle_append(WsmRegistry *self, WsmIdleList *list, WsmManager *manager)
 /* If only the table holds the manager, take it out: the caller owns it then
  * and drops it outside the lock. NULL if it stays. */
 static PyObject *
-idle_collect(WsmRegistry *self, WsmManager *manager)
+table_release(WsmRegistry *self, WsmManager *manager)
 {
     PyObject *victim = NULL;
 
@@ -126,7 +126,7 @@ sweep_step(WsmRegistry *self, WsmIdleList *list, Py_ssize_t most, int64_t now)
         (list->count > most || manager->idle_deadline <= now)) {
         looked = 0;
         if (!manager->touched || list->count > most) {
-            victim = idle_collect(self, manager);
+            victim = table_release(self, manager);
         }
         if (victim == NULL) {
             idle_append(self, &self->fresh, manager);
@@ -222,12 +222,24 @@ registry_admit(WsmRegistry *self, PyObject *key)
     return 0;
 }
 
-/* Put ours in, unless somebody was faster: then theirs, and ours is given
- * back in *spare to be dropped. */
-static WsmManager *
-registry_insert(WsmRegistry *self, WsmManager *ours, PyObject **spare)
+/* The manager of ours's key in the table, a new reference: ours, unless
+ * somebody was faster. A private dict of exact str keys: no Python runs. */
+static PyObject *
+table_claim(WsmRegistry *self, WsmManager *ours)
 {
     PyObject *winner = NULL;
+    if (PyDict_SetDefaultRef(self->managers, ours->key, (PyObject *)ours,
+                             &winner) < 0) {
+        return NULL;
+    }
+    return winner;
+}
+
+/* Put ours in, unless somebody was faster: then theirs. A new reference. */
+static WsmManager *
+registry_insert(WsmRegistry *self, WsmManager *ours)
+{
+    PyObject *winner;
 
     wsm_lock(&self->lock);
     if (ours->key == Py_None) {
@@ -236,15 +248,13 @@ registry_insert(WsmRegistry *self, WsmManager *ours, PyObject **spare)
         }
         winner = Py_NewRef((PyObject *)self->none);
     }
-    else if (PyDict_SetDefaultRef(self->managers, ours->key,
-                                  (PyObject *)ours, &winner) < 0) {
-        winner = NULL;
-    }
-    if (winner == (PyObject *)ours && ours->key != Py_None) {
-        idle_append(self, &self->fresh, ours);
+    else {
+        winner = table_claim(self, ours);
+        if (winner == (PyObject *)ours) {
+            idle_append(self, &self->fresh, ours);
+        }
     }
     wsm_unlock(&self->lock);
-    *spare = (PyObject *)ours;
     return (WsmManager *)winner;
 }
 
@@ -270,9 +280,8 @@ wsm_registry_get(WsmRegistry *self, PyObject *key, PyObject *context,
     if (manager == NULL) {
         return NULL;
     }
-    PyObject *spare;
-    WsmManager *winner = registry_insert(self, manager, &spare);
-    Py_DECREF(spare);
+    WsmManager *winner = registry_insert(self, manager);
+    Py_DECREF(manager);
     return winner;
 }
 
@@ -285,12 +294,10 @@ wsm_registry_adopt(WsmRegistry *self, WsmManager *manager)
         wsm_manager_forget(manager);
     }
     Py_XDECREF(spare);
-    WsmManager *winner = registry_insert(
-        self, (WsmManager *)Py_NewRef((PyObject *)manager), &spare);
+    WsmManager *winner = registry_insert(self, manager);
     if (winner == NULL) {
         PyErr_WriteUnraisable((PyObject *)manager);
     }
-    Py_DECREF(spare);
     Py_XDECREF(winner);
     wsm_error_restore(saved);
 }
@@ -343,8 +350,7 @@ registry_leave_mailbox(WsmRegistry *self, WsmMailbox *mailbox)
         return;
     }
     PyObject *address = PyLong_FromVoidPtr(mailbox->loop);
-    if (address == NULL ||
-        PyDict_Pop(self->mailboxes, address, &gone) < 0) {
+    if (address == NULL || PyDict_Pop(self->mailboxes, address, &gone) < 0) {
         PyErr_WriteUnraisable((PyObject *)mailbox);
     }
     Py_XDECREF(address);

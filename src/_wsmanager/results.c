@@ -252,8 +252,7 @@ answer_send(PyObject *op, PyObject *Py_UNUSED(value))
 }
 
 static PyObject *
-answer_throw(PyObject *Py_UNUSED(op), PyObject *const *args,
-             Py_ssize_t nargs)
+answer_throw(PyObject *Py_UNUSED(op), PyObject *const *args, Py_ssize_t nargs)
 {
     wsm_raise_thrown(args, nargs);
     return NULL;

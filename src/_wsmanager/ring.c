@@ -10,8 +10,7 @@ ring_grow(WsmRing *ring)
     if (capacity == 0) {
         return -1;
     }
-    PyObject **items =
-        PyMem_RawMalloc((size_t)capacity * sizeof(PyObject *));
+    PyObject **items = PyMem_RawMalloc((size_t)capacity * sizeof(PyObject *));
     if (items == NULL) {
         return -1;
     }

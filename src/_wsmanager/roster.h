@@ -19,8 +19,7 @@ WsmRoster *wsm_roster_alloc(Py_ssize_t count);
 Py_ssize_t wsm_roster_find(const WsmRoster *roster, const PyObject *op);
 
 /* Fill to, alloc'd with from->count + 1, with from (may be NULL) and op. */
-void wsm_roster_fill_added(WsmRoster *to, const WsmRoster *from,
-                           PyObject *op);
+void wsm_roster_fill_added(WsmRoster *to, const WsmRoster *from, PyObject *op);
 
 /* Fill to, alloc'd with from->count - 1, with from but its at-th item. */
 void wsm_roster_fill_removed(WsmRoster *to, const WsmRoster *from,

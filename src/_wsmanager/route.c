@@ -68,11 +68,9 @@ wsm_manager_lookup(WsmManager *self, PyObject *id)
     if (text == NULL) {
         return NULL;
     }
-    int routed =
-        PyDict_GetItemRef(self->state->registry->routed, text, &key);
+    int routed = PyDict_GetItemRef(self->state->registry->routed, text, &key);
     if (routed > 0) {
-        WsmManager *target =
-            wsm_registry_find(self->state->registry, key);
+        WsmManager *target = wsm_registry_find(self->state->registry, key);
         if (target != NULL) {
             found = wsm_manager_find(target, text);
             Py_DECREF(target);

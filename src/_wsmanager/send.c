@@ -24,15 +24,14 @@ send_call_send(WsmConnection *connection, WsmEvent *event)
     else if (connection->method == WSM_SEND_JSON) {
         PyObject *value = PyObject_CallOneArg(state->hooks.decode, text);
         if (value != NULL) {
-            result = PyObject_CallMethodOneArg(connection->websocket,
-                                               names[connection->method],
-                                               value);
+            result = PyObject_CallMethodOneArg(
+                connection->websocket, names[connection->method], value);
             Py_DECREF(value);
         }
     }
     else {
-        result = PyObject_CallMethodOneArg(
-            connection->websocket, names[connection->method], text);
+        result = PyObject_CallMethodOneArg(connection->websocket,
+                                           names[connection->method], text);
     }
     Py_DECREF(text);
     return result;
@@ -57,7 +56,7 @@ send_iterator(PyObject *awaitable)
 /* Start the send of event; PYGEN_NEXT with *inner set if it suspended. */
 PySendResult
 wsm_send_start(WsmConnection *connection, WsmEvent *event, PyObject **inner,
-             PyObject **result)
+               PyObject **result)
 {
     *inner = NULL;
     *result = NULL;
@@ -118,9 +117,8 @@ wsm_send_exit(WsmConnection *connection, bool entered)
 static void
 send_report(WsmConnection *connection, PyObject *error)
 {
-    PyObject *fields =
-        Py_BuildValue("{s:O,s:O}", "connection_id", connection->id, "error",
-                      error);
+    PyObject *fields = Py_BuildValue("{s:O,s:O}", "connection_id",
+                                     connection->id, "error", error);
     if (fields == NULL) {
         PyErr_WriteUnraisable((PyObject *)connection);
     }

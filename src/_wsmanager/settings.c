@@ -94,8 +94,9 @@ static int
 settings_callable(const char *name, PyObject *value, PyObject **field)
 {
     if (value != Py_None && !PyCallable_Check(value)) {
-        PyErr_Format(PyExc_TypeError, "%s must be callable or None, not %.100s",
-                     name, Py_TYPE(value)->tp_name);
+        PyErr_Format(PyExc_TypeError,
+                     "%s must be callable or None, not %.100s", name,
+                     Py_TYPE(value)->tp_name);
         return -1;
     }
     *field = value == Py_None ? NULL : value;
@@ -222,10 +223,9 @@ wsm_settings_dict(WsmState *state)
 {
     PyObject *dict = PyDict_New();
 
-    for (size_t i = 0;
-         dict != NULL && i < Py_ARRAY_LENGTH(settings_table); i++) {
-        PyObject *value =
-            settings_value(&state->settings, &settings_table[i]);
+    for (size_t i = 0; dict != NULL && i < Py_ARRAY_LENGTH(settings_table);
+         i++) {
+        PyObject *value = settings_value(&state->settings, &settings_table[i]);
         if (value == NULL ||
             PyDict_SetItemString(dict, settings_table[i].name, value) < 0) {
             Py_CLEAR(dict);

@@ -34,6 +34,61 @@ typedef struct {
 
 #define WSM_ERROR_AT(name) offsetof(WsmState, errors.name)
 
+static const WsmErrorSpec error_specs[] = {
+    {"WebSocketManagerError",
+     "Base of every error of wsmanager.",
+     WSM_ERROR_AT(WebSocketManagerError),
+     0,
+     {NULL, NULL}},
+    {"InvalidUserContext",
+     "What was given names no user: neither an object with user_id, nor "
+     "a mapping with \"user_id\", nor a str; or its id is unusable.",
+     WSM_ERROR_AT(InvalidUserContext),
+     0,
+     {&PyExc_ValueError, &PyExc_TypeError}},
+    {"UserIsolationError",
+     "A manager was asked to reach another user than its own.",
+     WSM_ERROR_AT(UserIsolationError),
+     0,
+     {&PyExc_PermissionError, NULL}},
+    {"ConnectionLimitError",
+     "The user already has max_connections_per_user connections.",
+     WSM_ERROR_AT(ConnectionLimitError),
+     0,
+     {NULL, NULL}},
+    {"UserLimitError",
+     "The registry already holds max_users users.",
+     WSM_ERROR_AT(UserLimitError),
+     0,
+     {NULL, NULL}},
+    {"ConnectionNotFound",
+     "The user has no connection of that id.",
+     WSM_ERROR_AT(ConnectionNotFound),
+     0,
+     {&PyExc_LookupError, NULL}},
+    {"EncodeError",
+     "The event cannot be written as JSON; nothing was sent to anyone.",
+     WSM_ERROR_AT(EncodeError),
+     0,
+     {&PyExc_ValueError, &PyExc_TypeError}},
+    {"EventTooLarge",
+     "The encoded event is larger than max_event_bytes; nothing was "
+     "sent to anyone.",
+     WSM_ERROR_AT(EventTooLarge),
+     WSM_ERROR_AT(EncodeError),
+     {NULL, NULL}},
+    {"ResumeError",
+     "A resume position that cannot be used.",
+     WSM_ERROR_AT(ResumeError),
+     0,
+     {&PyExc_ValueError, NULL}},
+    {"BackplaneError",
+     "The link between processes failed.",
+     WSM_ERROR_AT(BackplaneError),
+     0,
+     {NULL, NULL}},
+};
+
 static PyObject *
 state_error_bases(WsmState *state, const WsmErrorSpec *spec)
 {
@@ -56,53 +111,22 @@ state_error_bases(WsmState *state, const WsmErrorSpec *spec)
 static int
 state_errors(WsmState *state, PyObject *module)
 {
-    const WsmErrorSpec specs[] = {
-        {"WebSocketManagerError", "Base of every error of wsmanager.",
-         WSM_ERROR_AT(WebSocketManagerError), 0, {NULL, NULL}},
-        {"InvalidUserContext",
-         "What was given names no user: neither an object with user_id, nor "
-         "a mapping with \"user_id\", nor a str; or its id is unusable.",
-         WSM_ERROR_AT(InvalidUserContext), 0,
-         {&PyExc_ValueError, &PyExc_TypeError}},
-        {"UserIsolationError",
-         "A manager was asked to reach another user than its own.",
-         WSM_ERROR_AT(UserIsolationError), 0, {&PyExc_PermissionError, NULL}},
-        {"ConnectionLimitError",
-         "The user already has max_connections_per_user connections.",
-         WSM_ERROR_AT(ConnectionLimitError), 0, {NULL, NULL}},
-        {"UserLimitError", "The registry already holds max_users users.",
-         WSM_ERROR_AT(UserLimitError), 0, {NULL, NULL}},
-        {"ConnectionNotFound", "The user has no connection of that id.",
-         WSM_ERROR_AT(ConnectionNotFound), 0, {&PyExc_LookupError, NULL}},
-        {"EncodeError",
-         "The event cannot be written as JSON; nothing was sent to anyone.",
-         WSM_ERROR_AT(EncodeError), 0, {&PyExc_ValueError, &PyExc_TypeError}},
-        {"EventTooLarge",
-         "The encoded event is larger than max_event_bytes; nothing was "
-         "sent to anyone.",
-         WSM_ERROR_AT(EventTooLarge), WSM_ERROR_AT(EncodeError),
-         {NULL, NULL}},
-        {"ResumeError", "A resume position that cannot be used.",
-         WSM_ERROR_AT(ResumeError), 0, {&PyExc_ValueError, NULL}},
-        {"BackplaneError", "The link between processes failed.",
-         WSM_ERROR_AT(BackplaneError), 0, {NULL, NULL}},
-    };
     char full[64];
 
-    for (size_t i = 0; i < sizeof(specs) / sizeof(specs[0]); i++) {
-        PyObject *bases = state_error_bases(state, &specs[i]);
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(error_specs); i++) {
+        PyObject *bases = state_error_bases(state, &error_specs[i]);
         if (bases == NULL) {
             return -1;
         }
-        PyOS_snprintf(full, sizeof(full), "wsmanager.%s", specs[i].name);
+        PyOS_snprintf(full, sizeof(full), "wsmanager.%s", error_specs[i].name);
         PyObject *error =
-            PyErr_NewExceptionWithDoc(full, specs[i].doc, bases, NULL);
+            PyErr_NewExceptionWithDoc(full, error_specs[i].doc, bases, NULL);
         Py_DECREF(bases);
         if (error == NULL) {
             return -1;
         }
-        *(PyObject **)((char *)state + specs[i].field) = error;
-        if (PyModule_AddObjectRef(module, specs[i].name, error) < 0) {
+        *(PyObject **)((char *)state + error_specs[i].field) = error;
+        if (PyModule_AddObjectRef(module, error_specs[i].name, error) < 0) {
             return -1;
         }
     }

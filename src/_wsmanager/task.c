@@ -13,8 +13,7 @@ wsm_task_swap(WsmState *state, PyObject *loop, PyObject *task)
                                             loop, task, NULL);
     }
     PyObject *result;
-    PyObject *before =
-        PyObject_CallOneArg(state->asyncio.current_task, loop);
+    PyObject *before = PyObject_CallOneArg(state->asyncio.current_task, loop);
     if (before == NULL) {
         return NULL;
     }

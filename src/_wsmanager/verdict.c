@@ -180,7 +180,6 @@ wsm_verdict(WsmState *state, PyObject *error, PyObject *websocket)
 const char *
 wsm_verdict_name(WsmVerdict verdict)
 {
-    static const char *const names[] = {"gone", "cancelled", "error",
-                                        "fatal"};
+    static const char *const names[] = {"gone", "cancelled", "error", "fatal"};
     return names[verdict];
 }

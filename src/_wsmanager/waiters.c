@@ -25,8 +25,8 @@ wsm_waiters_done(WsmState *state, PyObject *value)
     if (future == NULL) {
         return NULL;
     }
-    PyObject *set = PyObject_CallMethodOneArg(
-        future, state->names.set_result, value);
+    PyObject *set =
+        PyObject_CallMethodOneArg(future, state->names.set_result, value);
     if (set == NULL) {
         Py_DECREF(future);
         return NULL;
@@ -50,8 +50,8 @@ waiters_limit(WsmState *state, PyObject *loop, PyObject *future,
         return -1;
     }
     PyObject *handle = PyObject_CallMethodObjArgs(
-        loop, state->names.call_later, timeout, state->settle_future,
-        future, Py_False, NULL);
+        loop, state->names.call_later, timeout, state->settle_future, future,
+        Py_False, NULL);
     if (handle == NULL) {
         return -1;
     }

@@ -7,8 +7,7 @@
 /* A new future of the running loop, added to *list (made when NULL). With
  * timeout seconds (NULL or None: no limit) it gives False by itself then.
  * NULL with an exception (no running loop: RuntimeError). */
-PyObject *wsm_waiters_add(WsmState *state, PyObject **list,
-                          PyObject *timeout);
+PyObject *wsm_waiters_add(WsmState *state, PyObject **list, PyObject *timeout);
 
 /* A future of the running loop that is already done. */
 PyObject *wsm_waiters_done(WsmState *state, PyObject *value);

@@ -173,8 +173,8 @@ job_short(WsmBatch *batch, WsmJob *job)
     if (i == job->count) {
         return;
     }
-    if (wsm_channel_handover(connection->channel, data + left,
-                             size - left) < 0) {
+    if (wsm_channel_handover(connection->channel, data + left, size - left) <
+        0) {
         PyErr_WriteUnraisable(connection->channel->transport);
         job_settle(batch, job, i, job->count, WSM_FAILED);
         wsm_evict(connection, "gone");
@@ -251,8 +251,7 @@ job_finish(WsmJob *job, bool hot, WsmPost *post)
     }
     wsm_unlock(connection->lock);
     if (wake) {
-        wsm_post_add(post,
-                     (WsmConnection *)Py_NewRef((PyObject *)connection));
+        wsm_post_add(post, (WsmConnection *)Py_NewRef((PyObject *)connection));
     }
 }
 
@@ -301,13 +300,13 @@ static void
 writer_send(WsmBatch *batch)
 {
     Py_BEGIN_ALLOW_THREADS
-    for (uint32_t i = 0; i < batch->job_count; i++) {
-        WsmJob *job = &batch->jobs[i];
-        if (job->way == WSM_WAY_DIRECT && job->count > 0) {
-            job->taken = wsm_channel_send(
-                job->fd, batch->events + job->first, job->count);
+        for (uint32_t i = 0; i < batch->job_count; i++) {
+            WsmJob *job = &batch->jobs[i];
+            if (job->way == WSM_WAY_DIRECT && job->count > 0) {
+                job->taken = wsm_channel_send(
+                    job->fd, batch->events + job->first, job->count);
+            }
         }
-    }
     Py_END_ALLOW_THREADS
 }
 
@@ -498,14 +497,12 @@ wsm_writer_tick(PyObject *op)
         connection = next;
     }
     bool freed = batch.job_count > 0;
-    int result =
-        wsm_writer_run(mailbox->state, mailbox->loop, &batch, false);
+    int result = wsm_writer_run(mailbox->state, mailbox->loop, &batch, false);
     if (mailbox->watched != NULL && mailbox->timer == NULL) {
         tick = freed || tick >= WSM_TICK_LAZY ? WSM_TICK_SOON : 2 * tick;
-        wsm_mailbox_schedule(
-            mailbox, waits && tick < WSM_TICK_LAZY / 2 ? tick
-                     : waits                           ? WSM_TICK_LAZY / 2
-                                                       : WSM_TICK_LAZY);
+        wsm_mailbox_schedule(mailbox, waits && tick < WSM_TICK_LAZY / 2 ? tick
+                                      : waits ? WSM_TICK_LAZY / 2
+                                              : WSM_TICK_LAZY);
     }
     Py_DECREF(op);
     return result;

@@ -11,8 +11,7 @@
  * connection in it; empties the batch. hot: what follows in this loop turn
  * shall wait for the turn's end. 0, or -1 with a fatal error that a send
  * raised, after everything was written. */
-int wsm_writer_run(WsmState *state, PyObject *loop, WsmBatch *batch,
-                   bool hot);
+int wsm_writer_run(WsmState *state, PyObject *loop, WsmBatch *batch, bool hot);
 
 /* A loop reached its mailbox's callback; its timer. 0 or -1 as above. */
 int wsm_writer_turn(PyObject *mailbox);

@@ -76,7 +76,7 @@ async def test_connections_replaced_by_a_test() -> None:
     await eventually(lambda: len(real.events) == 1)
     assert receipt
     del manager._connections
-    assert list(manager._connections.values())[0].websocket is real
+    assert next(iter(manager._connections.values())).websocket is real
 
 
 async def test_connections_is_a_mapping_with_a_length() -> None:

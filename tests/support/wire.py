@@ -37,6 +37,16 @@ def events(data: bytes) -> list[dict[str, Any]]:
     return [json.loads(payload) for opcode, payload in frames(data) if opcode == 1]
 
 
+class Ending(asyncio.Protocol):
+    """Tells when its connection is lost."""
+
+    def __init__(self, lost: asyncio.Event) -> None:
+        self.lost = lost
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set()
+
+
 class Line:
     """A transport of the running loop on one end of a socket pair, and the raw other end.
 
@@ -44,12 +54,14 @@ class Line:
     the transport, as a library would, and counts how often.
     """
 
-    def __init__(self, transport: asyncio.Transport, peer: socket.socket) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, peer: socket.socket, lost: asyncio.Event
+    ) -> None:
         self.transport = transport
         self.peer = peer
         self.by_library = 0
         self.closed_with: tuple[int, str] | None = None
-        self.lost = asyncio.Event()
+        self.lost = lost
 
     @classmethod
     async def open(cls, buffer: int = 0) -> Line:
@@ -59,12 +71,10 @@ class Line:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
         for end in (ours, peer):
             end.setblocking(False)
-        protocol = asyncio.Protocol()
+        lost = asyncio.Event()
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
-        line = cls(transport, peer)
-        protocol.connection_lost = lambda exc: line.lost.set()  # type: ignore[method-assign]
-        return line
+        transport, _ = await loop.create_connection(lambda: Ending(lost), sock=ours)
+        return cls(transport, peer, lost)
 
     async def send_text(self, text: str) -> None:
         from wsmanager._wsmanager import frame
