@@ -31,7 +31,7 @@ def interleave(
     results: dict[str, list[float]] = {name: [] for name in work}
     taken = dict.fromkeys(work, 0.0)
     for turn in range(rounds):
-        for name in list(work) if turn % 2 == 0 else reversed(work):
+        for name in list(work)[:: 1 if turn % 2 == 0 else -1]:
             if taken[name] > patience:
                 continue
             tell(f"round {turn + 1}/{rounds}: {name}")

@@ -108,7 +108,19 @@ def absent(
     )
 
 
-_HEADS = ("id", "what", "against", "ours", "peer", "unit", "ratio", "quartiles", "bar", "holds")
+_HEADS = (
+    "id",
+    "what",
+    "against",
+    "ours",
+    "peer",
+    "unit",
+    "ratio",
+    "quartiles",
+    "bar",
+    "holds",
+    "note",
+)
 _RIGHT = {3, 4, 6}
 
 
@@ -138,7 +150,19 @@ def _cells(row: Row, reasons: Sequence[str]) -> list[str]:
     holds = {True: "yes", False: "NO", None: ""}[row.holds]
     if row.missing is not None:
         spread = f"missing [{reasons.index(row.missing) + 1}]"
-    return [row.id, row.name, against, ours, peer, row.units, ratio, spread, row.bar, holds]
+    return [
+        row.id,
+        row.name,
+        against,
+        ours,
+        peer,
+        row.units,
+        ratio,
+        spread,
+        row.bar,
+        holds,
+        row.note,
+    ]
 
 
 def _short(value: float | None) -> str:

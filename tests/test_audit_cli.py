@@ -132,7 +132,8 @@ def test_json_after_a_fix(tree: Path, capsys: Captured) -> None:
 
 def test_columns_count_characters(tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "use.py").write_text(
-        "from s import get_websocket_manager as g\nasync def f(): x = 'é😀'; await g()\n", encoding="utf-8"
+        "from s import get_websocket_manager as g\nasync def f(): x = 'é😀'; await g()\n",
+        encoding="utf-8",
     )
     run(str(tmp_path), "--format", "json")
     (finding,) = json.loads(capsys.readouterr().out)["findings"]
@@ -161,7 +162,10 @@ def test_sarif(tree: Path, capsys: Captured) -> None:
     (log,) = document["runs"]
     driver = log["tool"]["driver"]
     assert [rule["id"] for rule in driver["rules"]] == list(RULES)
-    assert all(rule["defaultConfiguration"]["level"] in ("error", "warning", "note") for rule in driver["rules"])
+    assert all(
+        rule["defaultConfiguration"]["level"] in ("error", "warning", "note")
+        for rule in driver["rules"]
+    )
     (result,) = log["results"]
     assert driver["rules"][result["ruleIndex"]]["id"] == result["ruleId"] == "WSM001"
     location = result["locations"][0]["physicalLocation"]
@@ -274,7 +278,7 @@ CONFIGURATIONS: dict[str, tuple[str, int]] = {
     "exclude": ('[tool.wsmanager]\nexclude = ["use.py"]\n', 0),
     "per file": ('[tool.wsmanager.per-file-ignores]\n"use.py" = ["WSM001"]\n', 0),
     "per other file": ('[tool.wsmanager.per-file-ignores]\n"tests/*" = ["WSM001"]\n', 1),
-    "factories": ('[tool.wsmanager]\nfactories = ["another_factory"]\n', 0),
+    "factories": ('[tool.wsmanager]\nselect = ["WSM001"]\nfactories = ["another_factory"]\n', 0),
     "a table of another command": ("[tool.wsmanager.doctor]\nstrict = true\n", 1),
     "unknown key": ('[tool.wsmanager]\nfactorys = ["x"]\n', 2),
     "unknown rule": ('[tool.wsmanager]\nignore = ["WSM099"]\n', 2),
@@ -321,7 +325,9 @@ def test_a_misspelt_key_is_suggested(tree: Path, capsys: Captured) -> None:
     assert "did you mean 'exclude'?" in capsys.readouterr().err
 
 
-def test_without_a_toml_reader(tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+def test_without_a_toml_reader(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
     def missing() -> Any:
         raise ImportError("no tomli")
 
@@ -379,7 +385,9 @@ def test_output_into_a_pipe_that_closes(tree: Path) -> None:
         assert process.wait(60) == 141
 
 
-def test_progress_is_for_terminals_only(tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+def test_progress_is_for_terminals_only(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
     run(".")
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)

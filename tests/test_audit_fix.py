@@ -23,7 +23,9 @@ IMPORT = "from app.sockets import get_websocket_manager\n"
 ASYNC = replace(Settings(), fix_style="async")
 
 
-def mend(folder: Path, data: bytes, style: str = "sync", name: str = "use.py") -> tuple[bytes, Report]:
+def mend(
+    folder: Path, data: bytes, style: str = "sync", name: str = "use.py"
+) -> tuple[bytes, Report]:
     """*data* in a file beside the factory, after ``--fix``."""
     grow(folder, FACTORY)
     path = folder / name
@@ -56,7 +58,9 @@ CASES = {
     "two in a line": "async def f(c):\n    a = «await »get_websocket_manager(1); b = «await »get_websocket_manager(2)\n",
     "chain": "async def f(c):\n    («await »get_websocket_manager(c)).x.y()\n",
     "operators": "async def f(c):\n    return not «await »get_websocket_manager(c) or -«await »get_websocket_manager(c)\n",
-    "keyword before": "async def f(c):\n    x = 1 if«await »(get_websocket_manager(c))else 2\n".replace("if«", "if «"),
+    "keyword before": "async def f(c):\n    x = 1 if«await »(get_websocket_manager(c))else 2\n".replace(
+        "if«", "if «"
+    ),
     "lambda default": "async def f(c, m=lambda: get_websocket_manager(0)):\n    «await »get_websocket_manager(c)\n",
     "comprehension": "async def f(c):\n    return [«await »get_websocket_manager(x) for x in c]\n",
     "one line": "async def f(c): return «await »get_websocket_manager(c)\n",
@@ -142,7 +146,11 @@ def formatted(draw: st.DrawFn) -> tuple[bytes, bytes]:
     ]
     chosen = draw(st.lists(st.sampled_from(statements), min_size=1, max_size=8))
     body = "".join(indent + line + "\n" for line in chosen)
-    text = head + IMPORT + f"async def {draw(st.sampled_from(['f', 'g']))}(ctx, other):\n{body}{indent}pass"
+    text = (
+        head
+        + IMPORT
+        + f"async def {draw(st.sampled_from(['f', 'g']))}(ctx, other):\n{body}{indent}pass"
+    )
     text += draw(st.sampled_from(["\n", "", "\n\n\n", "\n# end"]))
     text = text.replace("\n", end)
     codec = name.partition(" ")[0]
@@ -165,7 +173,11 @@ def test_every_other_byte_is_kept(case: tuple[bytes, bytes]) -> None:
 
 def test_bytes_that_do_not_come_back_are_refused(tmp_path: Path) -> None:
     # UTF-7 has many spellings of one text; the file's own would be lost.
-    text = b"# coding: utf-7\n" + IMPORT.encode() + b"async def f(c):\n    +AGE- = await get_websocket_manager(c)\n"
+    text = (
+        b"# coding: utf-7\n"
+        + IMPORT.encode()
+        + b"async def f(c):\n    +AGE- = await get_websocket_manager(c)\n"
+    )
     got, report = mend(tmp_path, text)
     assert got == text
     assert [finding.fixable for finding in report.findings] in ([False], [])
@@ -204,7 +216,9 @@ def test_one_refusal_does_not_spoil_the_rest(tmp_path: Path) -> None:
 
 def test_an_await_inside_an_f_string(tmp_path: Path) -> None:
     # Before 3.12 the parser does not say where exactly it is: either right or refused.
-    old, new = both(IMPORT + "async def f(c):\n    return f'é {«await »get_websocket_manager(c)} {c}'\n")
+    old, new = both(
+        IMPORT + "async def f(c):\n    return f'é {«await »get_websocket_manager(c)} {c}'\n"
+    )
     got, report = mend(tmp_path, old.encode())
     assert got.decode() == (new if report.findings[0].fixed else old)
     assert report.findings[0].fixed or sys.version_info < (3, 12)
@@ -257,7 +271,9 @@ def test_a_file_that_changes_meanwhile_is_left_alone(
     monkeypatch.setattr(os, "fsync", edit)
     got, report = mend(tmp_path, WRONG)
     assert got == b"# edited by hand\n" + WRONG
-    assert [reason for _, reason in report.failed] == ["cannot be written: the file has changed meanwhile"]
+    assert [reason for _, reason in report.failed] == [
+        "cannot be written: the file has changed meanwhile"
+    ]
     assert [finding.fixed for finding in report.findings] == [False]
     assert sorted(os.listdir(tmp_path)) == ["app", "use.py"]
 
@@ -280,7 +296,10 @@ def test_diff_without_fix_writes_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "use.py").read_bytes() == WRONG.replace(b"\n", b"\r\n")
     assert [(finding.fixable, finding.fixed) for finding in report.findings] == [(True, False)]
     (text,) = report.diffs
-    assert "-    return await get_websocket_manager(c)\r\n+    return get_websocket_manager(c)\r\n" in text
+    assert (
+        "-    return await get_websocket_manager(c)\r\n+    return get_websocket_manager(c)\r\n"
+        in text
+    )
 
 
 # -- the asynchronous style --------------------------------------------------------------------
@@ -386,7 +405,9 @@ def test_a_package_keeps_what_it_exports(tmp_path: Path) -> None:
     old = IMPORT + "async def f(c):\n    await get_websocket_manager(c)\n"
     (tmp_path / "pkg").mkdir()
     got, _ = mend(tmp_path, old.encode(), "async", "pkg/__init__.py")
-    assert got.startswith(b"from app.sockets import get_websocket_manager, get_websocket_manager_async\n")
+    assert got.startswith(
+        b"from app.sockets import get_websocket_manager, get_websocket_manager_async\n"
+    )
 
 
 def test_byte_order_mark_stays_one(tmp_path: Path) -> None:

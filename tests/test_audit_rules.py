@@ -190,7 +190,8 @@ def test_rule(tmp_path: Path, rule: str) -> None:
 
 def test_duplicates_are_listed(tmp_path: Path) -> None:
     tree = "".join(
-        f"=== app/m{n}.py\nclass Other{n}WebSocketManager:  # ! WSM003\n    pass\n" for n in range(11)
+        f"=== app/m{n}.py\nclass Other{n}WebSocketManager:  # ! WSM003\n    pass\n"
+        for n in range(11)
     )
     report = check(tmp_path, tree)
     message = report.findings[0].message

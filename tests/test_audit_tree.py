@@ -251,7 +251,9 @@ def test_which_files(tmp_path: Path) -> None:
     (tmp_path / "again.py").symlink_to("a.py")
     settings = Settings(exclude=("gen", "*_pb2.py"))
     report = audit([tmp_path, tmp_path / "script", tmp_path / "a.py"], settings)
-    names = sorted(Path(finding.path).relative_to(tmp_path).as_posix() for finding in report.findings)
+    names = sorted(
+        Path(finding.path).relative_to(tmp_path).as_posix() for finding in report.findings
+    )
     assert names == [".hidden/d.py", "a.py", "b.pyw", "build/h.py", "script"]
     assert report.files == 5
     with pytest.raises(UsageError, match="no such file"):
@@ -272,7 +274,10 @@ def test_processes_find_the_same(tmp_path: Path, method: str) -> None:
     (tmp_path / "m24.py").write_text("from app.sockets import get_websocket_manager as g\n")
     seen: list[tuple[int, int]] = []
     report = audit(
-        [tmp_path], jobs=2, start_method=method, progress=lambda done, total: seen.append((done, total))
+        [tmp_path],
+        jobs=2,
+        start_method=method,
+        progress=lambda done, total: seen.append((done, total)),
     )
     assert found(report, tmp_path) == expected
     assert seen[-1] == (27, 27)
@@ -302,6 +307,8 @@ def test_nothing_is_imported(tmp_path: Path) -> None:
 def test_the_standard_library_has_no_wrong_await() -> None:
     # Its asyncio, unittest and their tests: thousands of awaits, none of them ours.
     folder = Path(os.__file__).parent
-    report = audit([folder / "asyncio", folder / "unittest", folder / "concurrent", folder / "contextlib.py"])
+    report = audit(
+        [folder / "asyncio", folder / "unittest", folder / "concurrent", folder / "contextlib.py"]
+    )
     assert report.files > 50
     assert [finding for finding in report.findings if finding.rule == "WSM001"] == []

@@ -13,10 +13,12 @@ app = socketio.ASGIApp(sio)
 events = Events()
 
 
-@sio.event
 async def connect(sid: str, environ: dict[str, Any]) -> None:
     """Put every connection into the user's room."""
     await sio.enter_room(sid, "u1")
+
+
+sio.on("connect", connect)
 
 
 async def emit(size: int) -> None:

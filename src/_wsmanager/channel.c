@@ -75,6 +75,9 @@ channel_judge(WsmChannel *channel)
             return WSM_WAY_LIBRARY;
         }
     }
+#ifdef WSM_PLANT_BUFFERED_DIRECT
+    return WSM_WAY_DIRECT;
+#endif
     Py_ssize_t buffered = wsm_channel_buffered(channel);
     if (buffered != 0) {
         return buffered < 0 ? WSM_WAY_LIBRARY : WSM_WAY_WAIT;

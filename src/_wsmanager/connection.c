@@ -195,6 +195,13 @@ wsm_connection_push_locked(WsmConnection *self, WsmEvent *event,
 WsmEvent *
 wsm_connection_pop_locked(WsmConnection *self)
 {
+#ifdef WSM_PLANT_LIFO
+    if (self->outbox.count > 1) {
+        PyObject *last = wsm_ring_take(&self->outbox, self->outbox.count - 1);
+        self->outbox_bytes -= wsm_event_size((WsmEvent *)last);
+        return (WsmEvent *)last;
+    }
+#endif
     WsmEvent *event = (WsmEvent *)wsm_ring_pop(&self->outbox);
     if (event != NULL) {
         self->outbox_bytes -= wsm_event_size(event);
@@ -268,7 +275,9 @@ wsm_connection_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->manager);
     Py_VISIT(self->mailbox);
+#ifndef WSM_PLANT_NO_VISIT
     Py_VISIT(self->websocket);
+#endif
     Py_VISIT(self->metadata);
     Py_VISIT(self->context);
     Py_VISIT(self->channel);

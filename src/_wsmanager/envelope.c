@@ -433,7 +433,9 @@ envelope_common(WsmState *state, const WsmLetter *letter)
             parts_write(&tail, at + size);
         }
     }
+#ifndef WSM_PLANT_REFLEAK
     Py_DECREF(payload);
+#endif
     return event;
 }
 

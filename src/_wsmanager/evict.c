@@ -39,6 +39,9 @@ evict_detach(WsmConnection *connection)
     if (was < 0) {
         PyErr_WriteUnraisable((PyObject *)connection);
     }
+#ifdef WSM_PLANT_LEAK_CONNECTION
+    Py_INCREF(connection);
+#endif
     if (was > 0) {
         if (connection->channel != NULL) {
             PyObject *back = connection->channel->connection;

@@ -59,6 +59,11 @@ identity_is_uuid(PyObject *id, PyObject **uuid_type)
 PyObject *
 wsm_identity_id(WsmState *state, PyObject *id)
 {
+#ifdef WSM_PLANT_NUL
+    if (PyUnicode_CheckExact(id)) {
+        return PyUnicode_FromString(PyUnicode_AsUTF8(id));
+    }
+#endif
     if (PyUnicode_CheckExact(id)) {
         return Py_NewRef(id);
     }

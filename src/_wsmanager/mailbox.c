@@ -141,6 +141,11 @@ wsm_mailbox_post(WsmMailbox *self, WsmPost *post, bool here)
     }
     mailbox_append_locked(self, post);
     wsm_unlock(&self->lock);
+#ifdef WSM_PLANT_LOST_WAKEUP
+    if (!here && ++self->state->totals.wakeups % 3 == 0) {
+        return true;
+    }
+#endif
     if (arm) {
         if (!here) {
             self->state->totals.wakeups++;

@@ -182,8 +182,10 @@ wsm_manager_traverse(PyObject *op, visitproc visit, void *arg)
     WsmRoster *roster = self->roster;
 
     Py_VISIT(Py_TYPE(op));
+#ifndef WSM_PLANT_NO_VISIT
     Py_VISIT(self->attributes);
     Py_VISIT(self->context);
+#endif
     Py_VISIT(self->mode);
     Py_VISIT(self->waiters);
     Py_VISIT(self->superseded);

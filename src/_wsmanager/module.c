@@ -284,7 +284,9 @@ module_forked(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     PyObject *module = NULL;
     if (PyWeakref_GetRef(op, &module) > 0) {
+#ifndef WSM_PLANT_NO_FORK_RESET
         wsm_registry_forget(wsm_state_of(module)->registry);
+#endif
         Py_DECREF(module);
     }
     Py_RETURN_NONE;

@@ -139,7 +139,9 @@ wsm_send_failed(WsmConnection *connection, WsmEvent *event)
     wsm_event_settle(event, connection->id, WSM_FAILED);
     switch (verdict) {
     case WSM_VERDICT_GONE:
+#ifndef WSM_PLANT_KEEP_STRAY
         wsm_evict(connection, "gone");
+#endif
         break;
     case WSM_VERDICT_CANCELLED:
         wsm_evict(connection, "cancelled");

@@ -12,7 +12,12 @@
 
 #define WSM_JOB_EVENTS 256
 #define WSM_TICK_SOON 5000000 /* ns: somebody waits for a transport */
+#define WSM_TICK_SLOW 50000000 /* ns: somebody has been waiting for long */
 #define WSM_TICK_LAZY 500000000 /* ns: only unsent bytes to look at */
+
+/* What a transport may hold of ours beside its own: enough to keep the peer
+ * busy between two looks, below asyncio's own high-water mark. */
+#define WSM_TRANSPORT_BYTES (48 * 1024)
 
 /* -- before the system call ---------------------------------------------- */
 
@@ -150,39 +155,61 @@ job_watch(WsmConnection *connection)
     }
 }
 
-/* The kernel took a part, or nothing for now: the event that is cut goes to
- * the transport, which will tell when there is room; the rest waits here,
- * where it is bounded. */
+/* From event i on: as much to the transport as it may hold, which has its
+ * own way to wait for the peer; the rest waits here, where it is bounded. */
+static void
+job_to_transport(WsmBatch *batch, WsmJob *job, uint32_t i, size_t offset)
+{
+    WsmConnection *connection = job->connection;
+    Py_ssize_t held = wsm_channel_buffered(connection->channel);
+    bool failed = held < 0;
+
+    while (!failed && i < job->count &&
+           (offset > 0 || held < WSM_TRANSPORT_BYTES)) {
+        size_t size;
+        const unsigned char *data =
+            wsm_event_frame(job_event(batch, job, i), &size);
+        failed = wsm_channel_handover(connection->channel, data + offset,
+                                      size - offset) < 0;
+        if (!failed) {
+            job_settle(batch, job, i, i + 1, WSM_SENT);
+            held += (Py_ssize_t)(size - offset);
+            offset = 0;
+            i++;
+        }
+    }
+    if (failed) {
+        PyErr_WriteUnraisable(connection->channel->transport);
+        job_settle(batch, job, i, job->count, WSM_FAILED);
+        wsm_evict(connection, "gone");
+        return;
+    }
+    job_put_back(batch, job, i);
+    job_block(connection);
+}
+
+/* The kernel took a part, or nothing for now. */
 static void
 job_short(WsmBatch *batch, WsmJob *job)
 {
     size_t left = job->taken < 0 ? 0 : (size_t)job->taken;
-    WsmConnection *connection = job->connection;
     uint32_t i = 0;
-    size_t size = 0;
-    const unsigned char *data = NULL;
 
     for (; i < job->count; i++) {
-        data = wsm_event_frame(job_event(batch, job, i), &size);
+        size_t size = wsm_event_size(job_event(batch, job, i));
         if (left < size) {
             break;
         }
         left -= size;
     }
     job_settle(batch, job, 0, i, WSM_SENT);
-    if (i == job->count) {
-        return;
+#ifdef WSM_PLANT_SHORT_WRITE
+    job_settle(batch, job, i, job->count, WSM_SENT);
+    i = job->count;
+#endif
+    if (i < job->count) {
+        job_to_transport(batch, job, i, left);
     }
-    if (wsm_channel_handover(connection->channel, data + left, size - left) <
-        0) {
-        PyErr_WriteUnraisable(connection->channel->transport);
-        job_settle(batch, job, i, job->count, WSM_FAILED);
-        wsm_evict(connection, "gone");
-        return;
-    }
-    job_settle(batch, job, i, i + 1, WSM_SENT);
-    job_put_back(batch, job, i + 1);
-    job_block(connection);
 }
 
 static bool
@@ -267,8 +294,7 @@ job_done(WsmBatch *batch, WsmJob *job, WsmDrive *drive, bool hot,
         job_direct(batch, job);
     }
     else if (job->way == WSM_WAY_WAIT) {
-        job_put_back(batch, job, 0);
-        job_block(job->connection);
+        job_to_transport(batch, job, 0, 0);
     }
     else {
         job_settle(batch, job, 0, job->count, WSM_FAILED);
@@ -420,6 +446,18 @@ tick_is_stuck(WsmChannel *channel, int64_t now, int64_t most)
     return unsent != 0 && now - channel->stuck_since > most;
 }
 
+/* True if something waits and the transport may hold more of it. */
+static bool
+tick_has_room(WsmConnection *connection)
+{
+    Py_ssize_t held = wsm_channel_buffered(connection->channel);
+    if (held < 0) {
+        PyErr_WriteUnraisable(connection->channel->transport);
+        return false;
+    }
+    return connection->outbox.count > 0 && held < WSM_TRANSPORT_BYTES / 2;
+}
+
 /* Look at one; true if it needs more looking. */
 static bool
 tick_look(WsmConnection *connection, WsmBatch *batch, bool *waits)
@@ -437,7 +475,7 @@ tick_look(WsmConnection *connection, WsmBatch *batch, bool *waits)
             wsm_evict(connection, "gone");
             return false;
         }
-        if (way != WSM_WAY_WAIT) {
+        if (way != WSM_WAY_WAIT || tick_has_room(connection)) {
             wsm_lock(connection->lock);
             connection->blocked = false;
             wsm_unlock(connection->lock);
@@ -500,9 +538,8 @@ wsm_writer_tick(PyObject *op)
     int result = wsm_writer_run(mailbox->state, mailbox->loop, &batch, false);
     if (mailbox->watched != NULL && mailbox->timer == NULL) {
         tick = freed || tick >= WSM_TICK_LAZY ? WSM_TICK_SOON : 2 * tick;
-        wsm_mailbox_schedule(mailbox, waits && tick < WSM_TICK_LAZY / 2 ? tick
-                                      : waits ? WSM_TICK_LAZY / 2
-                                              : WSM_TICK_LAZY);
+        tick = tick < WSM_TICK_SLOW ? tick : WSM_TICK_SLOW;
+        wsm_mailbox_schedule(mailbox, waits ? tick : WSM_TICK_LAZY);
     }
     Py_DECREF(op);
     return result;

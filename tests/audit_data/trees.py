@@ -61,7 +61,9 @@ def check(folder: Path, tree: str, rules: str = "", settings: Settings | None = 
     if rules:
         wanted = set(rules.split())
         got = {item for item in got if item[2] in wanted}
-    assert got == expected, "\n".join(f"{f.path}:{f.line} {f.rule} {f.message}" for f in report.findings)
+    assert got == expected, "\n".join(
+        f"{f.path}:{f.line} {f.rule} {f.message}" for f in report.findings
+    )
     return report
 
 

@@ -18,6 +18,7 @@ from .values import Attr, Call, Global, Ref, Value
 
 _NOT_AWAITABLE: Final = frozenset({Kind.PLAIN, Kind.INSTANCE, Kind.NONE})
 _MANAGER_NAME: Final = re.compile(r"(websocket|socket|ws)\w*manager", re.I)
+_FACTORY_NAME: Final = re.compile(r"(websocket|ws)_?manager", re.I)
 _MOST_LISTED: Final = 5
 #: Why an await of the synchronous factory is not wrong where it stands.
 _REASONS: Final = {
@@ -34,7 +35,11 @@ class Checker:
     """
 
     def __init__(
-        self, resolver: Resolver, names: Names, classes: list[ClassFact], shown: Callable[[str], str]
+        self,
+        resolver: Resolver,
+        names: Names,
+        classes: list[ClassFact],
+        shown: Callable[[str], str],
     ) -> None:
         self._resolver = resolver
         self._names = names
@@ -79,9 +84,15 @@ class Checker:
             if thing.in_tree and thing.name in self._names.factories:
                 text = f"{site.label} is {act}, rightly: it is async def at {self._where(thing)}"
                 yield self._finding("WSM009", site, path, text, thing)
-        elif thing.kind in _NOT_AWAITABLE and thing.certain and (thing.source or thing.kind is Kind.INSTANCE):
+        elif (
+            thing.kind in _NOT_AWAITABLE
+            and thing.certain
+            and (thing.source or thing.kind is Kind.INSTANCE)
+        ):
             if not site.expected and self._is_function(site, path):
                 yield self._finding("WSM010", site, path, self._poisoned(site, thing, act), thing)
+        elif thing.kind is Kind.UNKNOWN and not site.expected and self._is_function(site, path):
+            yield from self._perhaps_poisoned(site, path, act)
 
     def _wrong(self, site: Site, path: str, thing: Thing, act: str) -> Finding:
         where = self._where(thing)
@@ -103,7 +114,11 @@ class Checker:
         if site.info[0] == "name":
             return True
         value = site.value
-        if site.info[0] == "attribute" and isinstance(value, Call) and isinstance(value.callee, Attr):
+        if (
+            site.info[0] == "attribute"
+            and isinstance(value, Call)
+            and isinstance(value.callee, Attr)
+        ):
             return self._resolver.thing(value.callee.owner, path).kind is Kind.MODULE
         return False
 
@@ -115,6 +130,19 @@ class Checker:
             f"{site.label} is {act}, but it is the {kind} {source.name} ({where}), "
             "whose result cannot be awaited"
         )
+
+    def _perhaps_poisoned(self, site: Site, path: str, act: str) -> Iterator[Finding]:
+        """A name that says "manager factory" and is another plain function, whatever that returns."""
+        name = site.label.partition("(")[0].rpartition(".")[2]
+        if not (_FACTORY_NAME.search(name) and isinstance(site.value, Call)):
+            return
+        callee = self._resolver.thing(site.value.callee, path)
+        if callee.kind is Kind.FUNCTION and callee.certain and callee.path:
+            text = (
+                f"{site.label} is {act}, but it is the plain function {callee.name} "
+                f"({self._where(callee)}), which does not seem to return anything to await"
+            )
+            yield self._finding("WSM010", site, path, text, callee)
 
     # -- WSM002 ------------------------------------------------------------------------
 
@@ -146,7 +174,9 @@ class Checker:
         text = f"{site.label} is another WebSocket manager beside wsmanager's"
         if others:
             more = f" and {len(others) - _MOST_LISTED} more" if len(others) > _MOST_LISTED else ""
-            text += f"; the tree has {len(others) + 1}: also {', '.join(others[:_MOST_LISTED])}{more}"
+            text += (
+                f"; the tree has {len(others) + 1}: also {', '.join(others[:_MOST_LISTED])}{more}"
+            )
         yield self._finding("WSM003", site, path, text)
 
     def _construct(self, site: Site, path: str) -> Iterator[Finding]:
@@ -202,7 +232,9 @@ class Checker:
         name = thing.name if thing.kind is Kind.FUNCTION else self._builder(site.value, path)
         if thing.kind is Kind.FUNCTION:
             definition = self._resolver.definition(thing)
-            reason = mismatch(site.info, definition) if definition and thing.name in OWN_BUILDERS else ""
+            reason = (
+                mismatch(site.info, definition) if definition and thing.name in OWN_BUILDERS else ""
+            )
         else:
             reason = own_mismatch(name, site.info) if name else ""
         if reason and not site.expected:
@@ -217,7 +249,11 @@ class Checker:
             if isinstance(owner, Global):
                 owner = self._resolver.binding(path, owner.name) or owner
             return value.name if isinstance(owner, Ref) and _ours(owner) else ""
-        return value.name if isinstance(value, Ref) and value.name in OWN_BUILDERS and _ours(value) else ""
+        return (
+            value.name
+            if isinstance(value, Ref) and value.name in OWN_BUILDERS and _ours(value)
+            else ""
+        )
 
 
 def _ours(ref: Ref) -> bool:

@@ -40,18 +40,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
     parser.add_argument(
-        "--select", action="append", metavar="IDS", help="only these rules, by id or prefix, comma-separated"
+        "--select",
+        action="append",
+        metavar="IDS",
+        help="only these rules, by id or prefix, comma-separated",
     )
     parser.add_argument("--ignore", action="append", metavar="IDS", help="not these rules")
     parser.add_argument(
-        "--exclude", action="append", metavar="GLOB", help="leave out what matches; adds to the configuration"
+        "--exclude",
+        action="append",
+        metavar="GLOB",
+        help="leave out what matches; adds to the configuration",
     )
-    parser.add_argument("--config", metavar="FILE", help="a TOML file with a [tool.wsmanager] table")
+    parser.add_argument(
+        "--config", metavar="FILE", help="a TOML file with a [tool.wsmanager] table"
+    )
     parser.add_argument("--explain", metavar="ID", help="say what a rule is about, and exit")
-    parser.add_argument("--jobs", "-j", type=_jobs, metavar="N", help="processes (default: one a processor)")
+    parser.add_argument(
+        "--jobs", "-j", type=_jobs, metavar="N", help="processes (default: one a processor)"
+    )
     volume = parser.add_mutually_exclusive_group()
     volume.add_argument("-q", "--quiet", action="store_true", help="findings only")
-    volume.add_argument("-v", "--verbose", action="store_true", help="list every file that was not audited")
+    volume.add_argument(
+        "-v", "--verbose", action="store_true", help="list every file that was not audited"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
-from typing import Final, Union
+from typing import Final
 
 from .scope import COMPREHENSIONS, Binding, Block, Scope, ScopeNode
 from .values import (
@@ -65,10 +65,15 @@ _LITERALS: Final = {
     ast.Lambda: "a function",
 }
 _MOCKS: Final = frozenset({"Mock", "MagicMock", "NonCallableMock", "create_autospec", "mock_open"})
+#: Calls that give something to await, by the last part of their name.
+_AWAITABLES: Final = frozenset(
+    "create_task ensure_future gather wait_for shield sleep to_thread run_in_executor create_future "
+    "wrap_future Future".split()
+)
 _ASYNC_MOCKS: Final = frozenset({"AsyncMock", "coroutine", "sync_to_async", "asyncify"})
 
 
-Assignments = dict[str, list[tuple[Union[ast.FunctionDef, ast.AsyncFunctionDef], ast.expr]]]
+Assignments = dict[str, list[tuple[ast.FunctionDef | ast.AsyncFunctionDef, ast.expr]]]
 
 
 class Evaluator:
@@ -117,7 +122,9 @@ class Evaluator:
         if isinstance(node, ast.NamedExpr):
             return self.value(node.value, scope, block, depth)
         if isinstance(node, ast.IfExp):
-            return either([self.value(part, scope, block, depth) for part in (node.body, node.orelse)])
+            return either(
+                [self.value(part, scope, block, depth) for part in (node.body, node.orelse)]
+            )
         if isinstance(node, ast.BoolOp):
             return either([self.value(part, scope, block, depth) for part in node.values])
         if isinstance(node, ast.Lambda):
@@ -134,9 +141,8 @@ class Evaluator:
     def _attribute(self, node: ast.Attribute, scope: Scope, block: Block, depth: int) -> Value:
         owner = node.value
         holder = scope.enclosing_class
-        if isinstance(owner, ast.Name) and owner.id in ("self", "cls") and scope.find(owner.id):
-            if holder is not None:
-                return self.member(holder, node.attr, depth)
+        if holder is not None and isinstance(owner, ast.Name) and owner.id in ("self", "cls"):
+            return self.member(holder, node.attr, depth)
         if node.attr in self._watched:
             found = self._set(dotted(node) or "", scope, holder, depth)
             if found:
@@ -169,7 +175,11 @@ class Evaluator:
                 return Attr(self.value(owner.args[0], scope, block, depth), key.value)
         if isinstance(owner, ast.Attribute) and owner.attr == "__dict__":
             return Attr(self.value(owner.value, scope, block, depth), key.value)
-        if isinstance(owner, ast.Attribute) and owner.attr == "modules" and dotted(owner) == "sys.modules":
+        if (
+            isinstance(owner, ast.Attribute)
+            and owner.attr == "modules"
+            and dotted(owner) == "sys.modules"
+        ):
             return Ref(0, key.value, "")
         return UNKNOWN
 
@@ -182,17 +192,23 @@ class Evaluator:
                 return UNKNOWN
             owner = ast.copy_location(ast.Attribute(node.args[0], key.value, ast.Load()), node)
             return self._attribute(owner, scope, block, depth)
-        if name in ("import_module", "__import__") and isinstance(first, ast.Constant):
-            if isinstance(first.value, str):
-                return self._imported(name, first.value, node)
+        if name in ("import_module", "__import__"):
+            module = first.value if isinstance(first, ast.Constant) else None
+            return self._imported(name, module, node) if isinstance(module, str) else UNKNOWN
         if name in ("partial", "staticmethod", "classmethod") and first is not None:
             return self.value(first, scope, block, depth)
         if name in _ASYNC_MOCKS:
             return Coroutine(name or "", 0)
         if name in _MOCKS:
             return OPAQUE
+        if name in _AWAITABLES and name not in self.module.bindings:
+            return AWAITABLE
         callee = self.value(node.func, scope, block, depth)
-        if callee == Global(name or "") and name in _PLAIN_BUILTINS and name not in self.module.bindings:
+        if (
+            callee == Global(name or "")
+            and name in _PLAIN_BUILTINS
+            and name not in self.module.bindings
+        ):
             return Plain(f"the result of {name}()")
         return Call(callee) if callee != UNKNOWN else UNKNOWN
 
@@ -213,9 +229,7 @@ class Evaluator:
         home = scope.find(name)
         if home is None:
             return Global(name)
-        same = home is scope or (
-            isinstance(scope.node, COMPREHENSIONS) and home is scope.function
-        )
+        same = home is scope or (isinstance(scope.node, COMPREHENSIONS) and home is scope.function)
         found = home.reaching(name, line, column, block) if same else home.bindings[name]
         return self.bound(found, home, depth)
 
@@ -237,6 +251,9 @@ class Evaluator:
         if isinstance(node, ast.alias):
             return imported(binding.owner, node)
         if isinstance(node, ast.arg):
+            holder = scope.enclosing_class
+            if node.arg == "cls" and holder is not None and isinstance(holder.node, ast.ClassDef):
+                return self.class_(holder.node, holder.parent or self.module, depth + 1)
             annotation = self.annotation(node.annotation, scope, depth)
             return annotation if isinstance(annotation, Instance) else UNKNOWN
         if binding.kind == "value":
@@ -246,11 +263,15 @@ class Evaluator:
                 node = node.elts[binding.part]
             return self.value(node, scope, binding.block, depth)
         if binding.kind == "loop" and isinstance(node, ast.expr):
-            around = scope.parent if isinstance(scope.node, COMPREHENSIONS) and scope.parent else scope
+            around = (
+                scope.parent if isinstance(scope.node, COMPREHENSIONS) and scope.parent else scope
+            )
             items = self._items(node, around, depth)
             if binding.part >= 0:
                 tuples = [item.elts for item in items if isinstance(item, (ast.Tuple, ast.List))]
-                items = [elements[binding.part] for elements in tuples if binding.part < len(elements)]
+                items = [
+                    elements[binding.part] for elements in tuples if binding.part < len(elements)
+                ]
             return either([self.value(item, around, (), depth) for item in items[:_MAX_ITEMS]])
         return UNKNOWN
 
@@ -263,7 +284,11 @@ class Evaluator:
         if isinstance(node, ast.Name):
             home = scope.find(node.id) or self.module
             bound = home.bindings.get(node.id, [])
-            values = [b.node for b in bound if b.kind == "value" and b.part < 0 and isinstance(b.node, ast.expr)]
+            values = [
+                b.node
+                for b in bound
+                if b.kind == "value" and b.part < 0 and isinstance(b.node, ast.expr)
+            ]
             return [item for value in values for item in self._items(value, home, depth + 1)]
         return []
 
@@ -294,7 +319,13 @@ class Evaluator:
         self._active.add(id(node))
         try:
             inner = self.scope(node, scope)
-            return Function(node.name, node.lineno, self._returns(node, inner, depth + 1), annotation, decorators)
+            return Function(
+                node.name,
+                node.lineno,
+                self._returns(node, inner, depth + 1),
+                annotation,
+                decorators,
+            )
         finally:
             self._active.discard(id(node))
 
@@ -307,7 +338,9 @@ class Evaluator:
         while pending and len(found) < _MAX_RETURNS:
             item, block = pending.pop()
             if isinstance(item, ast.Return):
-                found.append(NOTHING if item.value is None else self.value(item.value, scope, block, depth))
+                found.append(
+                    NOTHING if item.value is None else self.value(item.value, scope, block, depth)
+                )
             elif isinstance(item, (ast.Yield, ast.YieldFrom)):
                 generator = True
             if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
@@ -319,7 +352,8 @@ class Evaluator:
                 elif isinstance(child, list):
                     nodes = [part for part in child if isinstance(part, ast.AST)]
                     pending += [
-                        (part, inside if isinstance(part, ast.stmt) else block) for part in reversed(nodes)
+                        (part, inside if isinstance(part, ast.stmt) else block)
+                        for part in reversed(nodes)
                     ]
         if generator:
             return (UNKNOWN,)  # a generator: types.coroutine may make an awaitable of it
@@ -376,7 +410,11 @@ class Evaluator:
     def _assigned(self, node: ast.ClassDef, holder: Scope, name: str, depth: int) -> list[Value]:
         if id(node) not in self._attributes:
             self._attributes[id(node)] = assignments(
-                [item for item in node.body if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef))]
+                [
+                    item
+                    for item in node.body
+                    if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef))
+                ]
             )
         found: list[Value] = []
         for method, value in self._attributes[id(node)].get(f"self.{name}", ()):
@@ -417,7 +455,14 @@ class Evaluator:
             if target is None:
                 return UNKNOWN
             head, *rest = target.split(".")
-            value = self.name(head, scope, getattr(node, "lineno", 0), getattr(node, "col_offset", 0), (), depth + 1)
+            value = self.name(
+                head,
+                scope,
+                getattr(node, "lineno", 0),
+                getattr(node, "col_offset", 0),
+                (),
+                depth + 1,
+            )
             for part in rest:
                 value = Attr(value, part)
             return Instance(value)

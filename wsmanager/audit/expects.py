@@ -8,7 +8,9 @@ from .evaluate import last_name
 from .scope import exception_names
 
 _RAISES = frozenset({"raises", "assertRaises", "assertRaisesRegex", "failUnlessRaises"})
-_GUARDS = frozenset({"iscoroutinefunction", "iscoroutine", "isawaitable", "isfuture", "is_coroutine_function"})
+_GUARDS = frozenset(
+    {"iscoroutinefunction", "iscoroutine", "isawaitable", "isfuture", "is_coroutine_function"}
+)
 _WIDE = frozenset({"Exception", "BaseException"})
 
 
@@ -21,8 +23,15 @@ def by_with(node: ast.With | ast.AsyncWith, factories: frozenset[str] = frozense
             continue
         name = last_name(call.func)
         if name in _RAISES or name == "suppress":
-            arguments = [*call.args, *(word.value for word in call.keywords if word.arg == "expected_exception")]
-            names = set().union(*(exception_names(argument) for argument in arguments)) if arguments else set()
+            arguments = [
+                *call.args,
+                *(word.value for word in call.keywords if word.arg == "expected_exception"),
+            ]
+            names = (
+                set().union(*(exception_names(argument) for argument in arguments))
+                if arguments
+                else set()
+            )
             if "TypeError" in names:
                 return "TypeError"
             if name in _RAISES and names & _WIDE:
@@ -30,13 +39,15 @@ def by_with(node: ast.With | ast.AsyncWith, factories: frozenset[str] = frozense
                 if any("await" in text for text in _texts(call)):
                     return "TypeError"
                 weaker = "Exception"
-        elif name in ("patch", "object") and "AsyncMock" in _names(call) and patched(call, factories):
+        elif (
+            name in ("patch", "object") and "AsyncMock" in _names(call) and patched(call, factories)
+        ):
             return "AsyncMock"
     return weaker
 
 
 def by_try(node: ast.stmt) -> str:
-    """"TypeError" when a handler of this ``try`` is there for it, ahead of any wider one."""
+    """ "TypeError" when a handler of this ``try`` is there for it, ahead of any wider one."""
     for handler in getattr(node, "handlers", ()):
         names = exception_names(handler.type)
         if "TypeError" in names:
@@ -56,9 +67,8 @@ def by_decorators(node: ast.AST, factories: frozenset[str] = frozenset()) -> str
             for word in decorator.keywords:
                 if word.arg == "raises" and "TypeError" in exception_names(word.value):
                     return "TypeError"
-        elif name in ("patch", "object") and "AsyncMock" in _names(decorator):
-            if patched(decorator, factories):
-                return "AsyncMock"
+        elif name in ("patch", "object") and _mocks(decorator, factories):
+            return "AsyncMock"
     return ""
 
 
@@ -79,24 +89,36 @@ def guards(test: ast.expr) -> bool | None:
             return True
         if last_name(test.func) == "hasattr" and "__await__" in _texts(test):
             return True
-        if last_name(test.func) == "isinstance" and _names(test) & {"Awaitable", "Coroutine", "Future"}:
+        if last_name(test.func) == "isinstance" and _names(test) & {
+            "Awaitable",
+            "Coroutine",
+            "Future",
+        }:
             return True
     return None
 
 
-def leaves(body: list[ast.stmt]) -> bool:
-    """Whether a block never goes on to what follows it."""
-    return bool(body) and isinstance(body[-1], (ast.Return, ast.Raise, ast.Continue, ast.Break))
+def passed(node: ast.If) -> bool:
+    """Whether only awaitables get past *node*, because its block leaves with everything else."""
+    ends = (ast.Return, ast.Raise, ast.Continue, ast.Break)
+    return isinstance(node.body[-1], ends) and guards(node.test) is False
 
 
 def by_body(node: ast.AST, factories: frozenset[str]) -> str:
-    """"AsyncMock" when the function itself puts one in the place of a factory (``monkeypatch.setattr``)."""
+    """ "AsyncMock" when the function itself puts one in the place of a factory (``monkeypatch.setattr``)."""
     for statement in getattr(node, "body", ()):
         call = getattr(statement, "value", None)
-        if isinstance(statement, ast.Expr) and isinstance(call, ast.Call):
-            if last_name(call.func) == "setattr" and "AsyncMock" in _names(call) and patched(call, factories):
-                return "AsyncMock"
+        if (
+            isinstance(call, ast.Call)
+            and last_name(call.func) == "setattr"
+            and _mocks(call, factories)
+        ):
+            return "AsyncMock"
     return ""
+
+
+def _mocks(call: ast.Call, factories: frozenset[str]) -> bool:
+    return "AsyncMock" in _names(call) and patched(call, factories)
 
 
 def patched(call: ast.AST, factories: frozenset[str]) -> bool:
@@ -122,7 +144,11 @@ def called_where_expected(function: ast.AST, around: ast.AST) -> bool:
             pending += [(child, True) for child in node.body]
         elif hasattr(node, "handlers") and isinstance(node, ast.stmt) and by_try(node):
             pending += [(child, True) for child in getattr(node, "body", ())]
-            rest = (*getattr(node, "handlers", ()), *getattr(node, "orelse", ()), *getattr(node, "finalbody", ()))
+            rest = (
+                *getattr(node, "handlers", ()),
+                *getattr(node, "orelse", ()),
+                *getattr(node, "finalbody", ()),
+            )
             pending += [(child, inside) for child in rest]
         else:
             pending += [(child, inside) for child in ast.iter_child_nodes(node)]

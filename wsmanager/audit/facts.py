@@ -21,7 +21,9 @@ from .sites import Site
 from .values import UNKNOWN, Class, Coroutine, Either, Global, Plainly, Ref, Value, either
 from .walk import Walker
 
-_TEST_PATH: Final = re.compile(r"(^|[\\/])(tests?|testing|test_[^\\/]*|[^\\/]*_tests?\.py|conftest\.py)([\\/]|$)")
+_TEST_PATH: Final = re.compile(
+    r"(^|[\\/])(tests?|testing|test_[^\\/]*|[^\\/]*_tests?\.py|conftest\.py)([\\/]|$)"
+)
 _ROUGH: Final = re.compile(
     r"^from[ \t]+(?P<module>[\w.]+)[ \t]+import[ \t]+(?P<names>\([^)]*\)|[^\n(]+)"
     r"|^(?P<async>async[ \t]+)?def[ \t]+(?P<def>\w+)"
@@ -83,7 +85,9 @@ def _extract(path: str, found: source.Source, patterns: Patterns) -> Facts:
     evaluator = Evaluator(module, patterns.names.both, b":=" in data)
     summary = summarize(module, evaluator, b"global " in data)
     imported = frozenset(
-        name.encode("utf-8", "replace") for name, value in summary.names.items() if isinstance(value, Ref)
+        name.encode("utf-8", "replace")
+        for name, value in summary.names.items()
+        if isinstance(value, Ref)
     )
     aliases = patterns.aliases(data)
     lines = _lines(data, sorted(set(patterns.offsets(data, imported, aliases))))
@@ -168,17 +172,32 @@ def _definitions(path: str, summary: Summary, names: Names) -> list[Definition]:
     for name, value in summary.names.items():
         options = value.options + value.fallbacks if isinstance(value, Either) else (value,)
         for option in options:
-            if isinstance(option, (Coroutine, Plainly)) and option.name in names.both and option.line:
+            if (
+                isinstance(option, (Coroutine, Plainly))
+                and option.name in names.both
+                and option.line
+            ):
                 found.append(
-                    Definition(option.name, False, isinstance(option, Coroutine), path, option.line, test)
+                    Definition(
+                        option.name, False, isinstance(option, Coroutine), path, option.line, test
+                    )
                 )
             elif isinstance(option, Class):
                 double = name.startswith(("Test", "Mock", "Fake", "Stub", "Dummy"))
                 for member, bound in option.members.items():
-                    if member in names.both and isinstance(bound, (Coroutine, Plainly)) and bound.line:
+                    if (
+                        member in names.both
+                        and isinstance(bound, (Coroutine, Plainly))
+                        and bound.line
+                    ):
                         found.append(
                             Definition(
-                                member, True, isinstance(bound, Coroutine), path, bound.line, test or double
+                                member,
+                                True,
+                                isinstance(bound, Coroutine),
+                                path,
+                                bound.line,
+                                test or double,
                             )
                         )
     return found
@@ -208,7 +227,9 @@ def _unparsed(path: str, reason: str, line: int | None, data: bytes, names: Name
         pattern = rb"^(async[ \t]+)?def[ \t]+" + re.escape(name.encode()) + rb"[ \t]*\("
         for match in re.finditer(pattern, data, re.M):
             number = data.count(b"\n", 0, match.start()) + 1
-            found.append(Definition(name, False, match.group(1) is not None, path, number, is_test(path)))
+            found.append(
+                Definition(name, False, match.group(1) is not None, path, number, is_test(path))
+            )
     summary = pickle.dumps(_rough(data), pickle.HIGHEST_PROTOCOL) if data else b""
     return Facts(path, reason, line, (), summary, tuple(found), ())
 
@@ -218,7 +239,9 @@ def _rough(data: bytes) -> Summary:
     names: dict[str, Value] = {}
     stars: list[Ref] = []
     for match in _ROUGH.finditer(data.decode("utf-8", "replace")):
-        module, imported, name, is_async, function = match.group("module", "names", "name", "async", "def")
+        module, imported, name, is_async, function = match.group(
+            "module", "names", "name", "async", "def"
+        )
         if imported is not None:
             level = len(module) - len(module.lstrip("."))
             for item in re.sub(r"#.*|[()\\]", "", imported).split(","):
@@ -228,7 +251,10 @@ def _rough(data: bytes) -> Summary:
                 elif words and words[-1].isidentifier():
                     names[words[-1]] = Ref(level, module[level:], words[0])
         elif function is not None:
-            line = data.count(b"\n", 0, len(match.string[: match.start()].encode("utf-8", "replace"))) + 1
+            line = (
+                data.count(b"\n", 0, len(match.string[: match.start()].encode("utf-8", "replace")))
+                + 1
+            )
             names[function] = Coroutine(function, line) if is_async else Plainly(function, line, ())
         elif name is not None:
             names[name] = Global(match.group("value"))

@@ -35,12 +35,16 @@ REPLACEMENTS: Final = {
 
 _RAW_BUILDERS: Final = [name.encode() for name in sorted(MESSAGE_BUILDERS)]
 
-_TEST_DOUBLE: Final = re.compile(r"^_*(Test|Mock|Fake|Stub|Dummy|Spy)|(Mock|Fake|Stub|Tests?|TestCase)$")
+_TEST_DOUBLE: Final = re.compile(
+    r"^_*(Test|Mock|Fake|Stub|Dummy|Spy)|(Mock|Fake|Stub|Tests?|TestCase)$"
+)
 _AWAIT: Final = re.compile(
     rb"\bawait\b[ \t\r\n\\(]*(?P<first>[A-Za-z_]\w*)?(?P<tail>(?:\s*\.\s*\w+)*)"
 )
 _CONSUMER: Final = re.compile(
-    rb"\b(?:" + b"|".join(sorted(name.encode() for name in CONSUMERS)) + rb"|(?:asyncio|aio)\s*\.\s*"
+    rb"\b(?:"
+    + b"|".join(sorted(name.encode() for name in CONSUMERS))
+    + rb"|(?:asyncio|aio)\s*\.\s*"
     rb"(?:run|wait|as_completed))\s*\("
 )
 _LOCAL_IMPORT: Final = re.compile(rb"^[ \t]+(?:from[ \t]+[\w.]+[ \t]+)?import[ \t]+(.+)$", re.M)
@@ -83,7 +87,6 @@ class Patterns:
     def __init__(self, names: Names) -> None:
         self.names = names
         joined = b"|".join(_encoded(names.both | MESSAGE_BUILDERS))
-        both = b"|".join(_encoded(names.both))
         self._token = re.compile(rb"\b(?:" + joined + rb")\b")
         self._raw_names = [name.encode() for name in names.both]
         cores = {max(re.split(r"[*?\[\]]", glob), key=len) for glob in names.manager_classes}

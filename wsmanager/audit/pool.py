@@ -19,13 +19,18 @@ from .names import Names, Patterns
 _WORTH_IT: Final = 3_000_000
 _BATCH_BYTES: Final = 1_500_000
 
-_patterns: Patterns | None = None
+#: The patterns of this worker process, once it has started.
+_patterns: list[Patterns] = []
 
 Progress = Callable[[int, int], None]
 
 
 def index(
-    paths: list[str], names: Names, jobs: int | None, progress: Progress | None, method: str | None = None
+    paths: list[str],
+    names: Names,
+    jobs: int | None,
+    progress: Progress | None,
+    method: str | None = None,
 ) -> Iterator[Facts]:
     """The facts of every file, in any order.
 
@@ -33,7 +38,11 @@ def index(
     :mod:`multiprocessing`; None takes fork where it is safe and spawn elsewhere.
     """
     sizes = [_size(path) for path in paths]
-    jobs = jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or os.cpu_count() or 1
+    jobs = (
+        jobs or len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else jobs or os.cpu_count() or 1
+    )
     if jobs == 1 or sum(sizes) < _WORTH_IT:
         yield from _alone(paths, names, progress)
         return
@@ -87,15 +96,13 @@ def _pooled(
 
 
 def _start(names: Names) -> None:
-    global _patterns
-    _patterns = Patterns(names)
+    _patterns[:] = [Patterns(names)]
     # Syntax trees have no cycles: collecting them is time spent for nothing.
     gc.disable()
 
 
 def _work(batch: list[str]) -> list[Facts]:
-    assert _patterns is not None
-    return [extract(path, _patterns) for path in batch]
+    return [extract(path, _patterns[0]) for path in batch]
 
 
 def _start_method() -> str:
@@ -107,7 +114,7 @@ def _start_method() -> str:
 def _batches(paths: list[str], sizes: list[int]) -> list[list[str]]:
     batches: list[list[str]] = [[]]
     weight = 0
-    for path, size in zip(paths, sizes):
+    for path, size in zip(paths, sizes, strict=True):
         if weight > _BATCH_BYTES or len(batches[-1]) >= 200:
             batches.append([])
             weight = 0

@@ -84,7 +84,11 @@ class _Maker:
 
     def attribute(self, node: ast.expr) -> list[Edit]:
         """Call the counterpart of a module's attribute; nothing for an object's, which may have none."""
-        if not isinstance(node, ast.Attribute) or node.end_lineno is None or node.end_col_offset is None:
+        if (
+            not isinstance(node, ast.Attribute)
+            or node.end_lineno is None
+            or node.end_col_offset is None
+        ):
             return []
         new = self._counterpart(node.attr)
         module = self._module(node.value)
@@ -94,7 +98,9 @@ class _Maker:
         start = end - len(node.attr)
         if self._source.text[start:end] != node.attr:
             return []
-        return [Edit(start, end, new, Surgery("attribute", node.end_lineno, node.end_col_offset, new))]
+        return [
+            Edit(start, end, new, Surgery("attribute", node.end_lineno, node.end_col_offset, new))
+        ]
 
     def _module(self, node: ast.expr) -> Ref | None:
         """The module that a plain name stands for, if the file imports it under that name only."""
@@ -108,9 +114,9 @@ class _Maker:
         for statement in ast.walk(self._tree):
             if isinstance(statement, ast.Import):
                 for alias in statement.names:
-                    if alias.asname == node.id and not parts:
-                        found.add(Ref(0, alias.name, ""))
-                    elif alias.asname is None and alias.name == ".".join([node.id, *parts]):
+                    if (alias.asname == node.id and not parts) or (
+                        alias.asname is None and alias.name == ".".join([node.id, *parts])
+                    ):
                         found.add(Ref(0, alias.name, ""))
             elif isinstance(statement, ast.ImportFrom) and not parts:
                 for alias in statement.names:
@@ -148,7 +154,10 @@ class _Maker:
         return local, edits
 
     def _import(self, alias: ast.alias, text: str, alone: bool) -> Edit:
-        end_line, end_column = alias.end_lineno or alias.lineno, alias.end_col_offset or alias.col_offset
+        end_line, end_column = (
+            alias.end_lineno or alias.lineno,
+            alias.end_col_offset or alias.col_offset,
+        )
         start = self._source.index(alias.lineno, alias.col_offset)
         end = self._source.index(end_line, end_column)
         if alone:
@@ -160,13 +169,17 @@ class _Maker:
         found: list[tuple[ast.ImportFrom, ast.alias]] = []
         for node in ast.walk(self._tree):
             if isinstance(node, ast.ImportFrom):
-                found += [(node, alias) for alias in node.names if (alias.asname or alias.name) == name]
+                found += [
+                    (node, alias) for alias in node.names if (alias.asname or alias.name) == name
+                ]
             elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 if node.name == name:
                     return None
-            elif isinstance(node, ast.arg) and node.arg == name:
-                return None
-            elif isinstance(node, ast.Name) and node.id == name and not isinstance(node.ctx, ast.Load):
+            elif (isinstance(node, ast.arg) and node.arg == name) or (
+                isinstance(node, ast.Name)
+                and node.id == name
+                and not isinstance(node.ctx, ast.Load)
+            ):
                 return None
         return found or None
 

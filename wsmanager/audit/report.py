@@ -25,7 +25,8 @@ def summary(report: Report) -> dict[str, Any]:
     return {
         "files": report.files,
         "unparsed": [
-            {"path": item.path, "line": item.line, "reason": item.reason} for item in report.unparsed
+            {"path": item.path, "line": item.line, "reason": item.reason}
+            for item in report.unparsed
         ],
         "seconds": report.seconds,
         "findings": sum(map(counts, report.findings)),

@@ -279,7 +279,11 @@ class Resolver:
         return self._inherited(holder.bases, name, path, seen)
 
     def _inherited(
-        self, bases: tuple[Value, ...], name: str, path: str, seen: set[tuple[str, int]] | None = None
+        self,
+        bases: tuple[Value, ...],
+        name: str,
+        path: str,
+        seen: set[tuple[str, int]] | None = None,
     ) -> Thing:
         seen = set() if seen is None else seen
         for base in bases:
@@ -472,7 +476,9 @@ def combine(things: list[Thing]) -> Thing:
     for plain, waits in ((Kind.MANAGER, Kind.AWAITABLE), (Kind.FACTORY, Kind.COROUTINE)):
         if plain in kinds:
             thing = next(thing for thing in real if thing.kind is plain)
-            return thing._replace(kind=Kind.MIXED) if waits in kinds else thing._replace(certain=False)
+            return (
+                thing._replace(kind=Kind.MIXED) if waits in kinds else thing._replace(certain=False)
+            )
     if kinds & {Kind.OPAQUE, Kind.UNKNOWN}:
         return _UNKNOWN_THING
     if kinds <= _NOT_AWAITABLE:

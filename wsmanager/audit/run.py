@@ -114,7 +114,7 @@ class _Run:
         checker = Checker(self._resolver, names, classes, self.shown)
         unparsed = [UnparsedFile(path, reason) for path, reason in self.found.unreadable]
         report = Report([], len(facts), unparsed)
-        for file, fact in zip(self.found.files, facts):
+        for file, fact in zip(self.found.files, facts, strict=True):
             if fact.reason:
                 report.unparsed.append(UnparsedFile(file.shown, fact.reason, fact.line))
             findings = [

@@ -67,7 +67,9 @@ def _result(finding: Finding, order: int) -> dict[str, Any]:
         "endColumn": finding.end_column,
     }
     # Stable while lines move: the rule, the file and what is written there.
-    print_of = f"{finding.rule}\0{finding.path}\0{finding.site.label}\0{'.'.join(finding.site.function)}"
+    print_of = (
+        f"{finding.rule}\0{finding.path}\0{finding.site.label}\0{'.'.join(finding.site.function)}"
+    )
     return {
         "ruleId": finding.rule,
         "ruleIndex": order,

@@ -10,23 +10,22 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 #: Where a statement stands: the compound statements around it, each with the block it is in.
 Block = tuple[tuple[int, str], ...]
 
-FunctionNode = Union[ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda]
-ScopeNode = Union[
-    ast.Module,
-    ast.ClassDef,
-    ast.FunctionDef,
-    ast.AsyncFunctionDef,
-    ast.Lambda,
-    ast.ListComp,
-    ast.SetComp,
-    ast.DictComp,
-    ast.GeneratorExp,
-]
+ScopeNode = (
+    ast.Module
+    | ast.ClassDef
+    | ast.FunctionDef
+    | ast.AsyncFunctionDef
+    | ast.Lambda
+    | ast.ListComp
+    | ast.SetComp
+    | ast.DictComp
+    | ast.GeneratorExp
+)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _LOOPS = frozenset({"For", "AsyncFor", "While"})
@@ -153,8 +152,14 @@ class _Collector:
             bindings.sort(key=lambda b: (b.line, b.column))
 
     def _add(
-        self, name: str, kind: str, node: ast.AST | None, owner: ast.AST, block: Block,
-        fallback: bool, part: int = -1,
+        self,
+        name: str,
+        kind: str,
+        node: ast.AST | None,
+        owner: ast.AST,
+        block: Block,
+        fallback: bool,
+        part: int = -1,
     ) -> None:
         # An assignment binds after its value was computed, so it counts from its end.
         line = getattr(owner, "end_lineno", None) if kind == "value" else None
@@ -191,8 +196,10 @@ class _Collector:
             for name, body, handler in reversed(inner):
                 below = late or (handler is not None and catches_import_error(handler))
                 # What a with block binds, it binds for what follows as well.
-                inside = where if isinstance(statement, (ast.With, ast.AsyncWith)) else (
-                    *where, (id(statement), name)
+                inside = (
+                    where
+                    if isinstance(statement, (ast.With, ast.AsyncWith))
+                    else (*where, (id(statement), name))
                 )
                 pending += [(child, inside, below) for child in reversed(body)]
 
@@ -225,7 +232,9 @@ class _Collector:
         elif isinstance(node, (ast.With, ast.AsyncWith)):
             for item in node.items:
                 if item.optional_vars is not None:
-                    self._target(item.optional_vars, "opaque", None, item.optional_vars, block, fallback)
+                    self._target(
+                        item.optional_vars, "opaque", None, item.optional_vars, block, fallback
+                    )
         elif hasattr(node, "handlers"):
             for handler in node.handlers:
                 if handler.name:
@@ -234,7 +243,9 @@ class _Collector:
             for child in ast.walk(node):
                 for name in (getattr(child, "name", None), getattr(child, "rest", None)):
                     if isinstance(child, ast.pattern) and isinstance(name, str):
-                        self._add(name, "opaque", None, node, (*block, (id(node), "case")), fallback)
+                        self._add(
+                            name, "opaque", None, node, (*block, (id(node), "case")), fallback
+                        )
         if self.scope.walrus and isinstance(self.scope.node, FUNCTIONS):
             for child in _expressions(node):
                 self._expression(child, block)
@@ -250,7 +261,12 @@ class _Collector:
                 pending.extend(ast.iter_child_nodes(child))
 
     def _target(
-        self, target: ast.expr, kind: str, value: ast.expr | None, owner: ast.AST, block: Block,
+        self,
+        target: ast.expr,
+        kind: str,
+        value: ast.expr | None,
+        owner: ast.AST,
+        block: Block,
         fallback: bool,
     ) -> None:
         if isinstance(target, ast.Name):

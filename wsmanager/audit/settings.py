@@ -41,7 +41,9 @@ class Settings:
     @property
     def names(self) -> Names:
         """The part that the index pass needs."""
-        return Names(self.factories, self.async_factories, self.manager_classes, self.legacy_modules)
+        return Names(
+            self.factories, self.async_factories, self.manager_classes, self.legacy_modules
+        )
 
     def wants(self, rule: str, path: str) -> bool:
         """Whether findings of *rule* in *path* are asked for."""
@@ -69,9 +71,13 @@ def rule_ids(text: str, where: str) -> frozenset[str]:
         wanted = word.strip().upper()
         if not wanted:
             continue
-        hits = set(RULES) if wanted == "ALL" else {rule for rule in RULES if rule.startswith(wanted)}
+        hits = (
+            set(RULES) if wanted == "ALL" else {rule for rule in RULES if rule.startswith(wanted)}
+        )
         if not hits:
-            raise UsageError(f"{where}: there is no rule {word.strip()!r}; the rules are {', '.join(RULES)}")
+            raise UsageError(
+                f"{where}: there is no rule {word.strip()!r}; the rules are {', '.join(RULES)}"
+            )
         found |= hits
     return frozenset(found)
 
@@ -107,7 +113,10 @@ def load(paths: list[str], config: str | None) -> Settings:
 
 
 def _nearest(paths: list[str]) -> str | None:
-    folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in map(os.path.abspath, paths)]
+    folders = [
+        path if os.path.isdir(path) else os.path.dirname(path)
+        for path in map(os.path.abspath, paths)
+    ]
     try:
         folder = os.path.commonpath(folders)
     except ValueError:

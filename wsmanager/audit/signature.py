@@ -61,7 +61,7 @@ def mismatch(shape: tuple[str, ...], definition: ast.FunctionDef) -> str:
             return f"has no parameter {word!r}"
         given.add(word)
     required = named[: len(named) - len(arguments.defaults)]
-    pairs = zip(arguments.kwonlyargs, arguments.kw_defaults)
+    pairs = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     required += [item.arg for item, default in pairs if default is None]
     missing = [name for name in required if name not in given]
     return f"{', '.join(map(repr, missing))} missing" if missing else ""

@@ -50,5 +50,7 @@ def label(node: ast.AST) -> str:
     if isinstance(node, ast.Attribute):
         owner = label(node.value)
         return f"{owner}.{node.attr}" if len(owner) <= 60 else f"....{node.attr}"
-    text = " ".join(ast.unparse(node).split()) if isinstance(node, ast.expr) else type(node).__name__
+    text = (
+        " ".join(ast.unparse(node).split()) if isinstance(node, ast.expr) else type(node).__name__
+    )
     return text if len(text) <= 60 else text[:57] + "..."

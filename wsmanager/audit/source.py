@@ -67,7 +67,9 @@ class Source:
 
     def column(self, line: int, utf8: int) -> int:
         """The character column (from 0) of an AST's UTF-8 offset in *line*."""
-        return len(self.line(line).encode("utf-8", "surrogatepass")[:utf8].decode("utf-8", "ignore"))
+        return len(
+            self.line(line).encode("utf-8", "surrogatepass")[:utf8].decode("utf-8", "ignore")
+        )
 
     def index(self, line: int, utf8: int) -> int:
         """The index in *text* of an AST position; ValueError when the line does not exist."""

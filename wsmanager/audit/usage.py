@@ -11,9 +11,9 @@ def function_at(module: ast.Module, line: int, column: int) -> ast.AST | None:
     for node in ast.walk(module):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             end = (node.end_lineno or node.lineno, node.end_col_offset or 0)
-            if (node.lineno, node.col_offset) <= (line, column) < end:
-                if found is None or node.lineno >= getattr(found, "lineno", 0):
-                    found = node
+            inside = (node.lineno, node.col_offset) <= (line, column) < end
+            if inside and (found is None or node.lineno >= getattr(found, "lineno", 0)):
+                found = node
     return found
 
 

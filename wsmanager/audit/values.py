@@ -9,7 +9,7 @@ workers can send them to the parent cheaply.
 from __future__ import annotations
 
 import sys
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 
 class Unknown(NamedTuple):
@@ -115,24 +115,24 @@ class Either(NamedTuple):
     fallbacks: tuple[Value, ...] = ()
 
 
-Value = Union[
-    Unknown,
-    Plain,
-    Nothing,
-    Awaitable,
-    Opaque,
-    Coroutine,
-    Ref,
-    Global,
-    Attr,
-    Call,
-    Instance,
-    Function,
-    Plainly,
-    Class,
-    Member,
-    Either,
-]
+Value = (
+    Unknown
+    | Plain
+    | Nothing
+    | Awaitable
+    | Opaque
+    | Coroutine
+    | Ref
+    | Global
+    | Attr
+    | Call
+    | Instance
+    | Function
+    | Plainly
+    | Class
+    | Member
+    | Either
+)
 
 UNKNOWN = Unknown()
 NOTHING = Nothing()
@@ -170,7 +170,11 @@ def needs_tree(value: Value, names: frozenset[str]) -> bool:
         item = pending.pop()
         if isinstance(item, Ref):
             # The standard library is not part of the tree, and none of it is poisoned.
-            if item.level or item.module.partition(".")[0] not in sys.stdlib_module_names or item.name in names:
+            if (
+                item.level
+                or item.module.partition(".")[0] not in sys.stdlib_module_names
+                or item.name in names
+            ):
                 return True
         elif isinstance(item, (Global, Member, Class, Plainly, Function)):
             return True

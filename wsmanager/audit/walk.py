@@ -34,14 +34,18 @@ class _Place:
 
     __slots__ = ("block", "expected", "function", "scope")
 
-    def __init__(self, scope: Scope, block: Block, expected: str, function: tuple[str, ...]) -> None:
+    def __init__(
+        self, scope: Scope, block: Block, expected: str, function: tuple[str, ...]
+    ) -> None:
         self.scope = scope
         self.block = block
         self.expected = expected
         self.function = function
 
     def within(self, node: ast.stmt, field: str, expected: str = "") -> _Place:
-        return _Place(self.scope, (*self.block, (id(node), field)), expected or self.expected, self.function)
+        return _Place(
+            self.scope, (*self.block, (id(node), field)), expected or self.expected, self.function
+        )
 
     def expecting(self, expected: str) -> _Place:
         return _Place(self.scope, self.block, expected, self.function) if expected else self
@@ -122,18 +126,26 @@ class Walker:
 
     def _children(self, node: ast.AST, place: _Place) -> list[tuple[ast.AST, _Place]]:
         if type(node) in (ast.Call, ast.Attribute, ast.Await, ast.keyword):
-            return [(item, place) for item in ast.iter_child_nodes(node) if type(item) not in _LEAVES]
+            return [
+                (item, place) for item in ast.iter_child_nodes(node) if type(item) not in _LEAVES
+            ]
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             scope = self._evaluator.scope(node, place.scope)
             expected = expects.by_decorators(node, self._names.both) or expects.by_body(
                 node, self._names.both
             )
             inner = place.inside(scope, node.name, expected)
-            outer = [*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)]
+            outer = [
+                *node.decorator_list,
+                *node.args.defaults,
+                *filter(None, node.args.kw_defaults),
+            ]
             return [*((item, place) for item in outer), *self._sequence(node.body, inner)]
         if isinstance(node, ast.ClassDef):
             inner = place.inside(
-                self._evaluator.scope(node, place.scope), "", expects.by_decorators(node, self._names.both)
+                self._evaluator.scope(node, place.scope),
+                "",
+                expects.by_decorators(node, self._names.both),
             )
             above = [*node.decorator_list, *node.bases]
             return [*((item, place) for item in above), *((item, inner) for item in node.body)]
@@ -157,7 +169,9 @@ class Walker:
             return list(self._statement_children(node, place))
         return [(item, place) for item in ast.iter_child_nodes(node) if type(item) not in _LEAVES]
 
-    def _statement_children(self, node: ast.stmt, place: _Place) -> Iterator[tuple[ast.AST, _Place]]:
+    def _statement_children(
+        self, node: ast.stmt, place: _Place
+    ) -> Iterator[tuple[ast.AST, _Place]]:
         expected = {"body": expects.by_try(node)}
         if isinstance(node, (ast.If, ast.While)):
             kind = expects.guards(node.test)
@@ -168,7 +182,9 @@ class Walker:
                 yield value, place
             elif isinstance(value, list) and value:
                 if isinstance(value[0], ast.stmt):
-                    yield from self._sequence(value, place.within(node, field, expected.get(field, "")))
+                    yield from self._sequence(
+                        value, place.within(node, field, expected.get(field, ""))
+                    )
                     continue
                 for number, item in enumerate(value):
                     if isinstance(item, ast.ExceptHandler):
@@ -183,9 +199,8 @@ class Walker:
         """The statements of a block; those behind ``if not isawaitable(x): return`` know what it is."""
         for statement in body:
             yield statement, place
-            if isinstance(statement, ast.If) and expects.leaves(statement.body):
-                if expects.guards(statement.test) is False:
-                    place = place.expecting("guard")
+            if isinstance(statement, ast.If) and expects.passed(statement):
+                place = place.expecting("guard")
 
     # -- what a node is --------------------------------------------------------------
 
@@ -201,7 +216,13 @@ class Walker:
             yield self._site("class", node, node.name, UNKNOWN, place)
 
     def _site(
-        self, kind: str, node: ast.AST, text: str, value: Value, place: _Place, info: tuple[str, ...] = ()
+        self,
+        kind: str,
+        node: ast.AST,
+        text: str,
+        value: Value,
+        place: _Place,
+        info: tuple[str, ...] = (),
     ) -> Site:
         return Site(kind, *position(node), text, value, self._expected(place), place.function, info)
 
@@ -237,7 +258,11 @@ class Walker:
                 yield from self._awaited("consume", item, item, where, (label(node.func),))
         if self._patterns.is_manager_class(name):
             inside = place.scope.enclosing_class
-            own = isinstance(inside.node, ast.ClassDef) and inside.node.name == name if inside else False
+            own = (
+                isinstance(inside.node, ast.ClassDef) and inside.node.name == name
+                if inside
+                else False
+            )
             if not own:
                 yield self._site("construct", node, name, self._value(node.func, place), place)
         if name in self._builders:
@@ -268,7 +293,9 @@ class Walker:
 
     # -- what a consumer is given ------------------------------------------------------
 
-    def _handed(self, node: ast.Call, name: str, place: _Place) -> Iterator[tuple[ast.expr, _Place]]:
+    def _handed(
+        self, node: ast.Call, name: str, place: _Place
+    ) -> Iterator[tuple[ast.expr, _Place]]:
         arguments = node.args if name == "gather" else node.args[:1]
         for argument in arguments:
             if isinstance(argument, ast.Starred):
@@ -281,7 +308,9 @@ class Walker:
             if word.arg in ("coro", "fut", "coro_or_future", "future", "main", "aw", "arg"):
                 yield word.value, place
 
-    def _elements(self, node: ast.expr, place: _Place, depth: int) -> Iterator[tuple[ast.expr, _Place]]:
+    def _elements(
+        self, node: ast.expr, place: _Place, depth: int
+    ) -> Iterator[tuple[ast.expr, _Place]]:
         """The expressions that make up a collection, as far as its text shows."""
         if depth > 4:
             return
@@ -356,15 +385,19 @@ class Walker:
                 value = self._value(function.value, place)
                 yield self._site("emit", node, label(function), value, place, (function.attr,))
 
-    def _unused(
-        self, call: ast.Call, place: _Place, why: str, name: str = ""
-    ) -> Iterator[Site]:
+    def _unused(self, call: ast.Call, place: _Place, why: str, name: str = "") -> Iterator[Site]:
         if last_name(call.func) in self._factories:
-            yield self._site("unused", call, label(call), self._value(call, place), place, (why, name))
+            yield self._site(
+                "unused", call, label(call), self._value(call, place), place, (why, name)
+            )
 
     def _assigned(self, node: ast.Assign | ast.AnnAssign, place: _Place) -> Iterator[Site]:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        if len(targets) != 1 or not isinstance(targets[0], ast.Name) or not isinstance(node.value, ast.Call):
+        if (
+            len(targets) != 1
+            or not isinstance(targets[0], ast.Name)
+            or not isinstance(node.value, ast.Call)
+        ):
             return
         if place.scope.function is not None:
             # Whether anything awaits the name is looked at only if the call turns out to be async.
@@ -383,7 +416,14 @@ class Walker:
             awaits = [child for child in own_nodes(node) if isinstance(child, ast.Await)]
             if awaits and self._uses_factory(function.node):
                 line = min(item.lineno for item in awaits)
-                yield self._site("lock", item.context_expr, text or label(item.context_expr), value, place, (str(line),))
+                yield self._site(
+                    "lock",
+                    item.context_expr,
+                    text or label(item.context_expr),
+                    value,
+                    place,
+                    (str(line),),
+                )
 
     def _is_threading(self, value: Value) -> bool:
         if isinstance(value, Global):
@@ -405,7 +445,8 @@ class Walker:
         if node.level or module.partition(".")[0] == "wsmanager":
             return
         listed = any(
-            module == legacy or module.startswith(legacy + ".") for legacy in self._names.legacy_modules
+            module == legacy or module.startswith(legacy + ".")
+            for legacy in self._names.legacy_modules
         )
         if not listed and "websocket" not in module.lower():
             return
@@ -444,5 +485,9 @@ def _shape(node: ast.Call) -> tuple[str, ...]:
 
 
 def _is_interface(node: ast.ClassDef) -> bool:
-    names = {last_name(base.value if isinstance(base, ast.Subscript) else base) for base in node.bases}
-    return bool(names & {"Protocol", "Enum", "IntEnum", "StrEnum", "Exception", "TypedDict", "TestCase"})
+    names = {
+        last_name(base.value if isinstance(base, ast.Subscript) else base) for base in node.bases
+    }
+    return bool(
+        names & {"Protocol", "Enum", "IntEnum", "StrEnum", "Exception", "TypedDict", "TestCase"}
+    )
