@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import sys
+import tempfile
 import textwrap
+import warnings
 from pathlib import Path
 
 import pytest
 from audit_data.trees import FACTORY, check, found, grow
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from wsmanager.audit import Settings, UsageError, audit
+from wsmanager.audit import Settings, UsageError, audit, pool
+from wsmanager.audit.facts import Facts
+from wsmanager.audit.names import Patterns
 
+IMPORT = "from app.sockets import get_websocket_manager\n"
 USE = """
 async def f(ctx):
     await {call}(ctx)  # ! WSM001 fixable
@@ -249,8 +257,8 @@ def test_which_files(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(bad)
     (tmp_path / "again.py").symlink_to("a.py")
-    settings = Settings(exclude=("gen", "*_pb2.py"))
-    report = audit([tmp_path, tmp_path / "script", tmp_path / "a.py"], settings)
+    chosen = Settings(exclude=("gen", "*_pb2.py"))
+    report = audit([tmp_path, tmp_path / "script", tmp_path / "a.py"], chosen)
     names = sorted(
         Path(finding.path).relative_to(tmp_path).as_posix() for finding in report.findings
     )
@@ -282,6 +290,70 @@ def test_processes_find_the_same(tmp_path: Path, method: str) -> None:
     assert found(report, tmp_path) == expected
     assert seen[-1] == (27, 27)
     assert seen == sorted(seen)
+
+
+def test_a_file_that_kills_the_parser_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract = pool.extract
+
+    def crash(path: str, patterns: Patterns) -> Facts:
+        if path.endswith("crash.py"):
+            os._exit(11)
+        return extract(path, patterns)
+
+    monkeypatch.setattr(pool, "extract", crash)  # the workers are forked from here
+    expected = grow(
+        tmp_path, FACTORY + "=== use.py\n" + IMPORT + USE.format(call="get_websocket_manager")
+    )
+    for number in range(8):
+        (tmp_path / f"m{number}.py").write_text("x = '" + "a" * 600_000 + "'\n")
+    (tmp_path / "crash.py").write_text("x = 1\n")
+    report = audit([tmp_path], jobs=2, start_method="fork")
+    assert [(Path(item.path).name, item.reason) for item in report.unparsed] == [
+        ("crash.py", "crashes the Python parser")
+    ]
+    assert found(report, tmp_path) == expected
+    assert report.files == 12
+
+
+def test_an_error_of_ours_is_listed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("unforeseen")
+
+    monkeypatch.setattr("wsmanager.audit.facts.summarize", fail)
+    (tmp_path / "a.py").write_text("x = 1\n")
+    (item,) = audit([tmp_path]).unparsed
+    assert item.reason == "internal error, please report it: KeyError: 'unforeseen'"
+
+
+_PIECES = st.sampled_from(
+    [
+        "await ", "get_websocket_manager", "(ctx)", "async def f():\n    ", "\n", "\n    ",
+        "from a import get_websocket_manager as g\n", "class WebSocketManager(g):", "lambda x: ",
+        "[", "]", "(", ")", "if x:", "try:", "except TypeError:", "with raises(TypeError):",
+        "global g", " = ", "self.", "return ", ":=", "for g in ", "*", ",", "g", ".g()", "'''",
+        "asyncio.gather(", "#", "\\\n", "\t", "{", "}", "match x:\n case g:", "@property\n",
+        "def get_websocket_manager(self):", "pass", "f'{await g()}'", "del g", "import a as b\n",
+    ]
+)  # fmt: skip
+
+
+@given(st.lists(_PIECES, max_size=40))
+@settings(max_examples=300, deadline=None)
+def test_no_text_is_too_odd(pieces: list[str]) -> None:
+    data = "".join(pieces).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "odd.py").write_bytes(data)
+        report = audit([folder], fix=True)
+        assert not [item for item in report.unparsed if "internal" in item.reason]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                compile(data, "odd.py", "exec", ast.PyCF_ONLY_AST)
+            except (SyntaxError, ValueError):
+                assert report.unparsed
+                assert (Path(folder) / "odd.py").read_bytes() == data
 
 
 def test_nothing_is_imported(tmp_path: Path) -> None:

@@ -138,6 +138,10 @@ class IsolationMachine(RuleBasedStateMachine):
         except InvalidUserContext:
             return
 
+    @rule()
+    def emit_as_nobody(self) -> None:
+        self.run(self.backend.emit, None, self.expect(None))
+
     @rule(pick=st.integers(0, 99))
     def emit_to_the_connected(self, pick: int) -> None:
         if self.live:

@@ -415,6 +415,7 @@ def test_failures_in_another_loop_are_dealt_with_there(loop_thread: LoopThread) 
 
 def test_reset_while_everybody_emits(loop_thread: LoopThread, fast_switches: None) -> None:
     stop = threading.Event()
+    wsmanager.configure(max_connections_per_user=1_000_000)
 
     def sender() -> None:
         while not stop.is_set():

@@ -1,7 +1,7 @@
 """The command line: ``python -m wsmanager COMMAND …`` and ``wsmanager COMMAND …``.
 
-Each command is one module with ``HELP``, ``add_arguments(parser)`` and
-``run(options) -> int``; it is imported only when it is the one asked for.
+Each command is one module with ``add_arguments(parser)`` and ``run(options) -> int``
+(the exit status); it is imported only when it is the one asked for.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 from ._version import __version__
 
-#: The commands, with the modules that carry them out.
+#: The commands: the modules that carry them out, and what they do.
 COMMANDS: Final = {
     "audit": ("wsmanager.audit.cli", "find and fix wrong awaits of the manager factory"),
 }
@@ -39,12 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.run(options)
         sys.stdout.flush()
-    except ValueError as error:
-        # Commands raise a ValueError for what they were told wrongly.
-        if type(error).__name__ != "UsageError":
-            raise
-        sys.stderr.write(f"wsmanager {options.command}: {error}\n")
-        return 2
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted\n")
         return 130

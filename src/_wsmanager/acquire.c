@@ -149,7 +149,7 @@ acquire_leave(WsmAcquire *self)
                 PyObject_CallMethodNoArgs(task, self->state->names.cancel);
         }
         if (waiting < 0 || (waiting == 0 && result == NULL)) {
-            PyErr_WriteUnraisable(task);
+            wsm_unraisable(task);
         }
         Py_XDECREF(result);
     }
@@ -497,7 +497,7 @@ acquire_finalize(PyObject *op)
     if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
                          "get_websocket_manager_async() was never awaited") <
         0) {
-        PyErr_WriteUnraisable((PyObject *)Py_TYPE(op));
+        wsm_unraisable((PyObject *)Py_TYPE(op));
     }
     wsm_error_restore(saved);
 }

@@ -59,13 +59,18 @@ wsm_channel_buffered(WsmChannel *channel)
     return bytes;
 }
 
+/* An error of asking leaves the answer to the library's own send. */
 static WsmWay
 channel_judge(WsmChannel *channel)
 {
     int closing =
         channel_ask(channel->transport, channel->state->names.is_closing);
-    if (closing != 0 || channel_number(channel) != channel->fd) {
-        return WSM_WAY_GONE;
+    if (closing != 0) {
+        return closing < 0 ? WSM_WAY_LIBRARY : WSM_WAY_GONE;
+    }
+    int number = channel_number(channel);
+    if (number != channel->fd) {
+        return PyErr_Occurred() ? WSM_WAY_LIBRARY : WSM_WAY_GONE;
     }
     if (channel->ready != NULL) {
         PyObject *ready = PyObject_CallNoArgs(channel->ready);
@@ -96,7 +101,7 @@ wsm_channel_check(WsmChannel *channel)
     }
     WsmWay way = channel_judge(channel);
     if (PyErr_Occurred()) {
-        PyErr_WriteUnraisable((PyObject *)channel);
+        wsm_unraisable((PyObject *)channel);
     }
     return way;
 }
@@ -111,7 +116,9 @@ channel_sendmsg(int fd, struct iovec *iov, size_t n)
     message.msg_iov = iov;
     message.msg_iovlen = n;
     do {
-        taken = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        taken = n == 1 ? send(fd, iov->iov_base, iov->iov_len,
+                              MSG_DONTWAIT | MSG_NOSIGNAL)
+                       : sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     } while (taken < 0 && errno == EINTR);
     return taken < 0 ? -(Py_ssize_t)errno : taken;
 }
@@ -197,7 +204,7 @@ wsm_channel_abort(WsmChannel *channel)
     PyObject *result = PyObject_CallMethodNoArgs(channel->transport,
                                                  channel->state->names.abort);
     if (result == NULL) {
-        PyErr_WriteUnraisable(channel->transport);
+        wsm_unraisable(channel->transport);
     }
     Py_XDECREF(result);
     wsm_error_restore(saved);

@@ -46,6 +46,21 @@ wsm_error_restore(PyObject *error)
 #endif
 }
 
+/* Where an exception has nowhere to go it is written as unraisable; but an
+ * interrupt, which may strike in any Python function that is called, is put
+ * back to be raised where it can be seen. */
+static inline void
+wsm_unraisable(PyObject *where)
+{
+    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        PyErr_Clear();
+        PyErr_SetInterrupt();
+    }
+    else {
+        PyErr_WriteUnraisable(where);
+    }
+}
+
 #if PY_VERSION_HEX >= 0x030C0000
 #define WSM_TPFLAGS_MANAGED_WEAKREF Py_TPFLAGS_MANAGED_WEAKREF
 #define WSM_WEAKREF_FIELD
@@ -71,7 +86,7 @@ PyObject_IsTrue_weakrefs(PyObject *op)
 #define WSM_HAS_WEAKREFS(op) ((op)->weakrefs != NULL)
 #endif
 
-/* asyncio's private pair before 3.12, one swap since: see driver.c. */
+/* asyncio has one call that swaps the current task: see task.c. */
 #if PY_VERSION_HEX >= 0x030C0000
 #define WSM_ASYNCIO_CAN_SWAP 1
 #else

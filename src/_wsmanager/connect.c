@@ -141,7 +141,7 @@ connect_prune(WsmManager *self)
         PyObject *closed = PyObject_CallMethodNoArgs(
             connection->loop, self->state->names.is_closed);
         if (closed == NULL) {
-            PyErr_WriteUnraisable(connection->loop);
+            wsm_unraisable(connection->loop);
         }
         if (closed == Py_True ||
             wsm_websocket_says_closed(self->state, connection->websocket)) {
@@ -190,7 +190,7 @@ connect_register(WsmManager *self, WsmConnection *connection, bool routed)
         Py_ssize_t left;
         wsm_reflist_init(&dropped);
         if (wsm_manager_detach(self, connection, &dropped, &left) < 0) {
-            PyErr_WriteUnraisable((PyObject *)connection);
+            wsm_unraisable((PyObject *)connection);
         }
         wsm_settle_pairs(&dropped, WSM_FAILED);
         wsm_error_restore(saved);

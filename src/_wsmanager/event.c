@@ -177,7 +177,7 @@ wsm_event_detail(WsmEvent *event, PyObject *connection_id, WsmOutcome outcome)
     PyObject *name = PyUnicode_InternFromString(outcome_names[outcome]);
     if (name == NULL ||
         PyDict_SetItem(event->detail, connection_id, name) < 0) {
-        PyErr_WriteUnraisable((PyObject *)event);
+        wsm_unraisable((PyObject *)event);
     }
     Py_XDECREF(name);
     wsm_error_restore(saved);

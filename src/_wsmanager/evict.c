@@ -37,7 +37,7 @@ evict_detach(WsmConnection *connection)
     wsm_reflist_init(&dropped);
     int was = wsm_manager_detach(manager, connection, &dropped, &left);
     if (was < 0) {
-        PyErr_WriteUnraisable((PyObject *)connection);
+        wsm_unraisable((PyObject *)connection);
     }
 #ifdef WSM_PLANT_LEAK_CONNECTION
     Py_INCREF(connection);
@@ -76,7 +76,7 @@ wsm_evict(WsmConnection *connection, const char *reason)
         PyObject *fields =
             Py_BuildValue("{s:O}", "connection_id", connection->id);
         if (fields == NULL) {
-            PyErr_WriteUnraisable((PyObject *)connection);
+            wsm_unraisable((PyObject *)connection);
         }
         wsm_report(connection->state, "evicted", reason, fields);
         Py_XDECREF(fields);
@@ -147,7 +147,7 @@ wsm_close_socket(WsmConnection *connection, int code, PyObject *reason)
         PyObject *coroutine = PyObject_CallFunction(
             state->hooks.close, "OiO", connection->websocket, code, reason);
         if (coroutine == NULL) {
-            PyErr_WriteUnraisable(state->hooks.close);
+            wsm_unraisable(state->hooks.close);
         }
         else if (!evict_schedule(connection, coroutine)) {
             bool closed = PyErr_ExceptionMatches(PyExc_RuntimeError);
@@ -157,7 +157,7 @@ wsm_close_socket(WsmConnection *connection, int code, PyObject *reason)
             Py_XDECREF(result);
             if (!closed) {
                 wsm_error_restore(error);
-                PyErr_WriteUnraisable(state->hooks.close);
+                wsm_unraisable(state->hooks.close);
             }
             else {
                 PyErr_Clear(); /* the loop, and so the socket, is closed */
@@ -180,7 +180,7 @@ evict_stop_driver(WsmConnection *connection)
     PyObject *result =
         PyObject_CallMethodNoArgs(driver, connection->state->names.cancel);
     if (result == NULL) {
-        PyErr_WriteUnraisable(driver);
+        wsm_unraisable(driver);
     }
     Py_XDECREF(result);
     Py_DECREF(driver);
@@ -199,7 +199,7 @@ wsm_evict_slow(WsmConnection *connection, const char *reason)
         PyObject *fields =
             Py_BuildValue("{s:O}", "connection_id", connection->id);
         if (fields == NULL) {
-            PyErr_WriteUnraisable((PyObject *)connection);
+            wsm_unraisable((PyObject *)connection);
         }
         wsm_report(state, "slow", reason, fields);
         Py_XDECREF(fields);
@@ -218,7 +218,7 @@ wsm_evict_slow(WsmConnection *connection, const char *reason)
                 Py_DECREF(text);
             }
             else {
-                PyErr_WriteUnraisable((PyObject *)connection);
+                wsm_unraisable((PyObject *)connection);
             }
         }
     }

@@ -4,6 +4,7 @@
 
 #include "compat.h"
 
+#define WSM_ARM_TRIES 3
 #define WSM_LINGER_NS 1000000
 #define WSM_ARMED_TRUST 1000000000 /* ns: then ask whether the loop lives */
 
@@ -57,22 +58,32 @@ mailbox_loop_is_closed(WsmMailbox *self)
         PyObject_CallMethodNoArgs(self->loop, self->state->names.is_closed);
     bool is = closed == Py_True;
     if (closed == NULL) {
-        PyErr_WriteUnraisable(self->loop);
+        wsm_unraisable(self->loop);
     }
     Py_XDECREF(closed);
     return is;
 }
 
 /* loop.call_soon[_threadsafe](self, context=...): the caller's context is
- * not our callback's business. */
+ * not our callback's business. An interrupt that strikes in it must not cost
+ * the wake-up: it is tried again. */
 static bool
 mailbox_arm(WsmMailbox *self, bool here)
 {
     WsmState *state = self->state;
     PyObject *args[] = {self->loop, (PyObject *)self, state->empty_context};
-    PyObject *handle = PyObject_VectorcallMethod(
-        here ? state->names.call_soon : state->names.call_soon_threadsafe,
-        args, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, state->context_names);
+    PyObject *handle = NULL;
+
+    for (int i = 0; i < WSM_ARM_TRIES; i++) {
+        handle = PyObject_VectorcallMethod(
+            here ? state->names.call_soon : state->names.call_soon_threadsafe,
+            args, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, state->context_names);
+        if (handle != NULL ||
+            !PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+            break;
+        }
+        wsm_unraisable((PyObject *)self);
+    }
     Py_XDECREF(handle);
     return handle != NULL;
 }
@@ -105,7 +116,7 @@ mailbox_not_armed(WsmMailbox *self)
     }
     else {
         wsm_error_restore(saved);
-        PyErr_WriteUnraisable((PyObject *)self);
+        wsm_unraisable((PyObject *)self);
     }
     return closed;
 }
@@ -190,7 +201,7 @@ mailbox_later(WsmMailbox *self, int64_t ns, const char *name)
                                            state->context_names);
     }
     if (handle == NULL) {
-        PyErr_WriteUnraisable((PyObject *)self);
+        wsm_unraisable((PyObject *)self);
     }
     Py_XDECREF(delay);
     Py_XDECREF(method);

@@ -296,7 +296,7 @@ wsm_registry_adopt(WsmRegistry *self, WsmManager *manager)
     Py_XDECREF(spare);
     WsmManager *winner = registry_insert(self, manager);
     if (winner == NULL) {
-        PyErr_WriteUnraisable((PyObject *)manager);
+        wsm_unraisable((PyObject *)manager);
     }
     Py_XDECREF(winner);
     wsm_error_restore(saved);
@@ -351,7 +351,7 @@ registry_leave_mailbox(WsmRegistry *self, WsmMailbox *mailbox)
     }
     PyObject *address = PyLong_FromVoidPtr(mailbox->loop);
     if (address == NULL || PyDict_Pop(self->mailboxes, address, &gone) < 0) {
-        PyErr_WriteUnraisable((PyObject *)mailbox);
+        wsm_unraisable((PyObject *)mailbox);
     }
     Py_XDECREF(address);
     Py_XDECREF(gone);
@@ -370,7 +370,7 @@ wsm_registry_leave(WsmRegistry *self, WsmConnection *connection)
          PyDict_DelItem(self->sockets, address) < 0) ||
         (connection->routed &&
          PyDict_Pop(self->routed, connection->id, &routed) < 0)) {
-        PyErr_WriteUnraisable((PyObject *)connection);
+        wsm_unraisable((PyObject *)connection);
     }
     Py_XDECREF(routed);
     Py_XDECREF(found);

@@ -108,7 +108,7 @@ wsm_send_exit(WsmConnection *connection, bool entered)
     if (entered) {
         PyObject *saved = wsm_error_take();
         if (PyContext_Exit(connection->context) < 0) {
-            PyErr_WriteUnraisable((PyObject *)connection);
+            wsm_unraisable((PyObject *)connection);
         }
         wsm_error_restore(saved);
     }
@@ -120,7 +120,7 @@ send_report(WsmConnection *connection, PyObject *error)
     PyObject *fields = Py_BuildValue("{s:O,s:O}", "connection_id",
                                      connection->id, "error", error);
     if (fields == NULL) {
-        PyErr_WriteUnraisable((PyObject *)connection);
+        wsm_unraisable((PyObject *)connection);
     }
     wsm_report(connection->state, "error", Py_TYPE(error)->tp_name, fields);
     Py_XDECREF(fields);
@@ -180,7 +180,7 @@ wsm_send_next(WsmConnection *connection)
             return event;
         }
         if (PyErr_Occurred()) {
-            PyErr_WriteUnraisable((PyObject *)connection);
+            wsm_unraisable((PyObject *)connection);
         }
     }
     wsm_lock(connection->lock);

@@ -153,9 +153,8 @@ state_asyncio(WsmState *state)
         {events, "_get_running_loop", &state->asyncio.get_running_loop, true},
         {tasks, "_swap_current_task", &state->asyncio.swap_current_task,
          WSM_ASYNCIO_CAN_SWAP},
-        {tasks, "_enter_task", &state->asyncio.enter_task, true},
-        {tasks, "_leave_task", &state->asyncio.leave_task, true},
-        {tasks, "current_task", &state->asyncio.current_task, true},
+        {tasks, "_current_tasks", &state->asyncio.current_tasks,
+         !WSM_ASYNCIO_CAN_SWAP},
         {tasks, "shield", &state->asyncio.shield, true},
         {asyncio, "CancelledError", &state->asyncio.cancelled_error, true},
     };
@@ -238,8 +237,7 @@ wsm_state_init(WsmState *state, PyObject *module)
 
 /* Every owned PyObject * of the state, in one place for both walkers. */
 #define WSM_STATE_OWNED(X)                                                \
-    X(asyncio.get_running_loop) X(asyncio.swap_current_task)              \
-    X(asyncio.enter_task) X(asyncio.leave_task) X(asyncio.current_task)   \
+    X(asyncio.get_running_loop) X(asyncio.swap_current_task)               X(asyncio.current_tasks)   \
     X(asyncio.shield) X(asyncio.cancelled_error) \
     X(settle_future) X(spawn) X(spawned) X(check_done)               \
     X(checks) X(empty_context) X(stop) X(context_names)     \
@@ -287,7 +285,7 @@ wsm_report(WsmState *state, const char *kind, const char *reason,
     PyObject *result = PyObject_CallFunction(
         hook, "ssO", kind, reason, fields == NULL ? Py_None : fields);
     if (result == NULL) {
-        PyErr_WriteUnraisable(hook);
+        wsm_unraisable(hook);
     }
     Py_XDECREF(result);
     Py_DECREF(hook);

@@ -117,9 +117,7 @@ typedef struct WsmState {
     struct {
         PyObject *get_running_loop; /* asyncio's, None outside a loop */
         PyObject *swap_current_task; /* 3.12 on, else NULL */
-        PyObject *enter_task;
-        PyObject *leave_task;
-        PyObject *current_task;
+        PyObject *current_tasks; /* before 3.12, else NULL */
         PyObject *shield;
         PyObject *cancelled_error;
     } asyncio; /* owned */

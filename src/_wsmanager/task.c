@@ -1,5 +1,6 @@
-/* asyncio's current task, by its private functions: one swap since 3.12, a
- * leave and an enter before. Invariant: what was current is put back. */
+/* asyncio's current task: by its own swap since 3.12, by its dict of them
+ * before; neither runs Python code, so neither can be interrupted half way.
+ * Invariant: what was current is put back. */
 #include "task.h"
 
 #include "compat.h"
@@ -12,31 +13,24 @@ wsm_task_swap(WsmState *state, PyObject *loop, PyObject *task)
         return PyObject_CallFunctionObjArgs(state->asyncio.swap_current_task,
                                             loop, task, NULL);
     }
-    PyObject *result;
-    PyObject *before = PyObject_CallOneArg(state->asyncio.current_task, loop);
-    if (before == NULL) {
+    PyObject *tasks = state->asyncio.current_tasks, *before;
+    if (PyDict_GetItemRef(tasks, loop, &before) < 0) {
         return NULL;
     }
-    if (before != Py_None) {
-        result = PyObject_CallFunctionObjArgs(state->asyncio.leave_task, loop,
-                                              before, NULL);
-        if (result == NULL) {
-            goto failed;
-        }
-        Py_DECREF(result);
+    if (before == NULL) {
+        before = Py_NewRef(Py_None);
     }
+    int result = 0;
     if (task != Py_None) {
-        result = PyObject_CallFunctionObjArgs(state->asyncio.enter_task, loop,
-                                              task, NULL);
-        if (result == NULL) {
-            goto failed;
-        }
-        Py_DECREF(result);
+        result = PyDict_SetItem(tasks, loop, task);
+    }
+    else if (before != Py_None) {
+        result = PyDict_DelItem(tasks, loop);
+    }
+    if (result < 0) {
+        Py_CLEAR(before);
     }
     return before;
-failed:
-    Py_DECREF(before);
-    return NULL;
 }
 
 void
@@ -45,7 +39,7 @@ wsm_task_restore(WsmState *state, PyObject *loop, PyObject *before)
     PyObject *saved = wsm_error_take();
     PyObject *ours = wsm_task_swap(state, loop, before);
     if (ours == NULL) {
-        PyErr_WriteUnraisable(loop);
+        wsm_unraisable(loop);
     }
     Py_XDECREF(ours);
     Py_DECREF(before);

@@ -104,7 +104,7 @@ wsm_waiters_wake(WsmState *state, PyObject *list, PyObject *value)
                 PyErr_Clear(); /* the loop is closed: nobody waits there */
             }
             else {
-                PyErr_WriteUnraisable(future);
+                wsm_unraisable(future);
             }
         }
         Py_XDECREF(handle);

@@ -27,7 +27,7 @@ writer_add_gap(WsmBatch *batch, WsmJob *job)
     WsmEvent *gap = wsm_connection_gap(job->connection);
     if (gap == NULL) {
         if (PyErr_Occurred()) {
-            PyErr_WriteUnraisable((PyObject *)job->connection);
+            wsm_unraisable((PyObject *)job->connection);
         }
         return;
     }
@@ -48,7 +48,7 @@ writer_fill(WsmBatch *batch, WsmJob *job)
         most = WSM_JOB_EVENTS;
     }
     if (wsm_batch_reserve_events(batch, most + 1) < 0) {
-        PyErr_WriteUnraisable((PyObject *)connection);
+        wsm_unraisable((PyObject *)connection);
         return;
     }
     job->first = batch->event_count;
@@ -136,7 +136,7 @@ job_block(WsmConnection *connection)
             PyObject *result = PyObject_CallMethodNoArgs(
                 mailbox->timer, connection->state->names.cancel);
             if (result == NULL) {
-                PyErr_WriteUnraisable(mailbox->timer);
+                wsm_unraisable(mailbox->timer);
             }
             Py_XDECREF(result);
         }
@@ -179,7 +179,7 @@ job_to_transport(WsmBatch *batch, WsmJob *job, uint32_t i, size_t offset)
         }
     }
     if (failed) {
-        PyErr_WriteUnraisable(connection->channel->transport);
+        wsm_unraisable(connection->channel->transport);
         job_settle(batch, job, i, job->count, WSM_FAILED);
         wsm_evict(connection, "gone");
         return;
@@ -452,7 +452,7 @@ tick_has_room(WsmConnection *connection)
 {
     Py_ssize_t held = wsm_channel_buffered(connection->channel);
     if (held < 0) {
-        PyErr_WriteUnraisable(connection->channel->transport);
+        wsm_unraisable(connection->channel->transport);
         return false;
     }
     return connection->outbox.count > 0 && held < WSM_TRANSPORT_BYTES / 2;
@@ -518,7 +518,7 @@ wsm_writer_tick(PyObject *op)
 
     wsm_batch_init(&batch);
     if (wsm_batch_reserve(&batch, tick_count(connection)) < 0) {
-        PyErr_WriteUnraisable(op);
+        wsm_unraisable(op);
         wsm_mailbox_schedule(mailbox, WSM_TICK_LAZY);
         return 0;
     }

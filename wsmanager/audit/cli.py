@@ -16,7 +16,6 @@ from .run import audit
 from .sarif import as_sarif
 from .settings import FIX_STYLES, Settings, UsageError, load, rule_ids
 
-HELP: Final = "find and fix wrong awaits of the manager factory"
 _INTERVAL: Final = 0.1  # seconds between two drawings of the progress
 
 
@@ -68,6 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Carry the command out; the exit status."""
+    try:
+        return _run(options)
+    except UsageError as error:
+        sys.stderr.write(_printable(f"wsmanager audit: {error}\n", sys.stderr.encoding))
+        return 2
+
+
+def _run(options: argparse.Namespace) -> int:
     if options.explain:
         ids = sorted(rule_ids(options.explain, "--explain"))
         sys.stdout.write("\n".join(explain(RULES[rule]) for rule in ids))

@@ -73,6 +73,9 @@ def extract(path: str, patterns: Patterns) -> Facts:
         return _unparsed(path, error.reason, error.line, data, patterns.names)
     except RecursionError:
         return _unparsed(path, "nested too deeply to be audited", None, data, patterns.names)
+    except Exception as error:  # noqa: BLE001 - one odd file must not cost the report on all others
+        reason = f"internal error, please report it: {type(error).__name__}: {error}"
+        return _unparsed(path, reason, None, data, patterns.names)
 
 
 def _extract(path: str, found: source.Source, patterns: Patterns) -> Facts:

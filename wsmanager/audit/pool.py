@@ -67,29 +67,34 @@ def _pooled(
 ) -> Iterator[list[Facts]]:
     context = multiprocessing.get_context(method or _start_method())
     left = list(reversed(batches))
-    while left:
-        with ProcessPoolExecutor(jobs, context, _start, (names,)) as pool:
-            running: dict[Future[list[Facts]], list[str]] = {}
+    # What was under way when a worker died. One of them did it: they go one at
+    # a time, and are halved until the file is alone.
+    suspects: list[list[str]] = []
+    while left or suspects:
+        careful = bool(suspects)
+        queue, most = (suspects, 1) if careful else (left, jobs * 3)
+        running: dict[Future[list[Facts]], list[str]] = {}
+        with ProcessPoolExecutor(1 if careful else jobs, context, _start, (names,)) as pool:
             try:
-                while left or running:
-                    while left and len(running) < jobs * 3:
-                        batch = left.pop()
-                        running[pool.submit(_work, batch)] = batch
+                while queue or running:
+                    while queue and len(running) < most:
+                        # Submitting may fail as well: only then is the batch out of the queue.
+                        future = pool.submit(_work, queue[-1])
+                        running[future] = queue.pop()
                     ready, _ = wait(running, return_when=FIRST_COMPLETED)
                     for future in ready:
                         result = future.result()
                         del running[future]
                         yield result
             except BrokenProcessPool:
-                # A file made the parser itself crash: halve what was under way
-                # until it is alone, and go on without it.
                 for batch in running.values():
-                    if len(batch) == 1:
+                    if len(batch) > 1:
+                        middle = len(batch) // 2
+                        suspects += [batch[:middle], batch[middle:]]
+                    elif careful:
                         yield [Facts(batch[0], "crashes the Python parser", None, (), b"", (), ())]
                     else:
-                        middle = len(batch) // 2
-                        left += [batch[:middle], batch[middle:]]
-                jobs = 1
+                        suspects.append(batch)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
