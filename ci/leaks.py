@@ -19,8 +19,9 @@ RECORD = re.compile(r"^(?:Direct|Indirect) leak of .*?(?=\n\n|\Z)", re.MULTILINE
 OURS = re.compile(r" src/_wsmanager/|_wsmanager\.[\w.-]*so\b")
 # Beyond these frames Python code is at work, whoever has called it.
 INTERPRETER = re.compile(r" in _?PyEval_")
-# Interned strings live until the process ends from CPython 3.12 on, by design.
-IMMORTAL = re.compile(r" in _?PyUnicode_Intern")
+# What the interpreter keeps for good, whoever asks first: interned strings (from
+# CPython 3.12 on) and, in each sub-interpreter, the empty mapping of contexts.
+IMMORTAL = re.compile(r" in (_?PyUnicode_Intern|_PyHamt_New)")
 
 
 def is_ours(record: str) -> bool:

@@ -261,6 +261,9 @@ INFORMATION = {
             m = get_websocket_manager(ctx)
             if not (ctx and asyncio.iscoroutine(m)):
                 return await m  # ! WSM001 fixable
+        async def other(ctx, call):
+            if asyncio.iscoroutinefunction(call):
+                return await get_websocket_manager(ctx)  # ! WSM001 fixable
         async def six(ctx):
             m = get_websocket_manager(ctx)
             if ctx and not inspect.isawaitable(m):

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 from support.sockets import HangingSocket, StarletteSocket
-from support.waiting import eventually, turns
+from support.waiting import eventually, eventually_sync, turns
 
 import wsmanager
 from wsmanager import get_websocket_manager, get_websocket_manager_async
@@ -358,6 +358,16 @@ async def test_never_awaited_is_a_warning() -> None:
     assert wsmanager.get_manager_registry_status()["total_registered_managers"] == 0
 
 
+async def test_each_one_that_is_never_awaited_is_warned_of() -> None:
+    """Also where the memory of an earlier one is used again."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(5):
+            get_websocket_manager_async("ann")
+            await get_websocket_manager_async("ann")
+    assert len(caught) == 5
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_never_awaited_as_an_error_is_unraisable(monkeypatch: pytest.MonkeyPatch) -> None:
     """With warnings as errors a destructor must not raise, and must not hide what is raised."""
@@ -487,6 +497,7 @@ def test_a_delivery_from_a_thread_without_a_loop(loop_thread: Any) -> None:
     assert all(deliveries)
     future = asyncio.run_coroutine_threadsafe(deliveries[-1], loop_thread.loop)
     assert future.result(5)
+    eventually_sync(lambda: len(socket.texts) == 10)
     assert [event["payload"]["n"] for event in socket.events] == list(range(10))
 
 

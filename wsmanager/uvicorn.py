@@ -87,6 +87,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         return super().run_asgi()
 
     async def send(self, message: ASGISendEvent) -> None:
+        if self.channel is not None:
+            self.channel.flush()  # events emitted before it leave before it
         await super().send(message)
         # Nothing has run since the base class wrote the frame.
         kind = message["type"]

@@ -540,7 +540,8 @@ acquire_dealloc(PyObject *op)
     acquire_clear(op);
     Py_CLEAR(((WsmAcquire *)op)->key);
     wsm_stop_forget(state);
-    if (WSM_KEEPS_SPARE && state->spare_acquire == NULL) {
+    if (WSM_KEEPS_SPARE && state->spare_acquire == NULL &&
+        !PyObject_GC_IsFinalized(op)) {
         state->spare_acquire = op;
     }
     else {

@@ -361,6 +361,21 @@ channel_resume(PyObject *op, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+channel_flush(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    WsmChannel *self = (WsmChannel *)op;
+    PyObject *connection = Py_XNewRef(self->connection);
+    if (connection != NULL) {
+        self->state->on_flush(connection);
+        Py_DECREF(connection);
+    }
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 channel_get_is_open(PyObject *op, void *Py_UNUSED(closure))
 {
     WsmChannel *self = (WsmChannel *)op;
@@ -427,7 +442,14 @@ PyDoc_STRVAR(channel_pause_doc, "pause($self, /)\n--\n\n"
 PyDoc_STRVAR(channel_resume_doc, "resume($self, /)\n--\n\n"
 "The transport's buffer is low again: what waits may go.");
 
+PyDoc_STRVAR(channel_flush_doc,
+             "flush($self, /)\n--\n\n"
+             "Write now what waits for the end of the loop's turn: the "
+             "server is about to\nwrite a message of the application's "
+             "own.");
+
 static PyMethodDef channel_methods[] = {
+    {"flush", channel_flush, METH_NOARGS, channel_flush_doc},
     {"opened", channel_opened, METH_NOARGS, channel_opened_doc},
     {"closed", channel_closed, METH_NOARGS, channel_closed_doc},
     {"pause", channel_pause, METH_NOARGS, channel_pause_doc},

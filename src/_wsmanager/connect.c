@@ -232,6 +232,12 @@ connect_channel(WsmState *state, const WsmArrival *arrival,
         Py_DECREF(found);
         return -1;
     }
+    if (((WsmChannel *)found)->connection != NULL) {
+        PyErr_SetString(PyExc_ValueError,
+                        "this channel serves another connection");
+        Py_DECREF(found);
+        return -1;
+    }
     *channel = (WsmChannel *)found;
     return 0;
 }

@@ -28,6 +28,7 @@ typedef struct WsmDriver {
     PyObject *inner; /* owned or NULL: the send that is on its way */
     PyObject *awaiting; /* owned or NULL: what its first step yielded */
     PyObject *task; /* owned or NULL */
+    bool stepping; /* the send runs just now */
 } WsmDriver;
 
 /* -- a pass -------------------------------------------------------------- */
@@ -319,8 +320,10 @@ driver_step(WsmDriver *self, PyObject *value, PyObject **result)
     }
     else {
         bool entered = wsm_send_enter(connection);
+        self->stepping = true;
         how = driver_advance(self, value, thrown, result);
         how = driver_continue(self, how, result);
+        self->stepping = false;
         wsm_send_exit(connection, entered);
         wsm_task_restore(self->state, self->loop, before);
     }
@@ -425,10 +428,32 @@ driver_forward(PyObject *op, const char *name, PyObject *before)
 }
 
 static PyObject *
-driver_cancel(PyObject *op, PyObject *Py_UNUSED(args),
-              PyObject *Py_UNUSED(kwargs))
+driver_cancel(PyObject *op, PyObject *args, PyObject *kwargs)
 {
-    return driver_forward(op, "cancel", Py_False);
+    PyObject *task = Py_XNewRef(((WsmDriver *)op)->task), *result = NULL;
+    if (task == NULL) {
+        Py_RETURN_FALSE;
+    }
+    PyObject *cancel =
+        PyObject_GetAttr(task, ((WsmDriver *)op)->state->names.cancel);
+    if (cancel != NULL) {
+        result = PyObject_Call(cancel, args, kwargs);
+        Py_DECREF(cancel);
+    }
+    Py_DECREF(task);
+    return result;
+}
+
+/* Its connection was removed: end the send that hangs. Not if it is that
+ * very send which removes it: then it ends by itself. */
+static PyObject *
+driver_stop(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    WsmDriver *self = (WsmDriver *)op;
+    if (self->stepping || self->task == NULL) {
+        Py_RETURN_FALSE;
+    }
+    return PyObject_CallMethodNoArgs(self->task, self->state->names.cancel);
 }
 
 static PyObject *
@@ -529,6 +554,7 @@ static PyMethodDef driver_methods[] = {
     {"close", driver_close, METH_NOARGS, "PEP 342."},
     {"cancel", (PyCFunction)(void (*)(void))driver_cancel,
      METH_VARARGS | METH_KEYWORDS, "As asyncio.Task.cancel."},
+    {"stop", driver_stop, METH_NOARGS, "Cancel, unless it runs just now."},
     {"cancelling", driver_cancelling, METH_NOARGS, "As asyncio.Task."},
     {"uncancel", driver_uncancel, METH_NOARGS, "As asyncio.Task."},
     {"done", driver_done, METH_NOARGS, "As asyncio.Task."},

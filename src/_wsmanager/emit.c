@@ -195,16 +195,22 @@ emit_message_data(WsmState *state, PyObject *message)
 }
 
 static PyObject *
-emit_message_type(const WsmNames *names, PyObject *message)
+emit_message_type(const WsmNames *names, const char *function,
+                  PyObject *message)
 {
     PyObject *type;
     if (PyDict_GetItemRef(message, names->type, &type) < 0) {
         return NULL;
     }
     if (type == NULL) {
-        return Py_NewRef(names->message);
+        PyErr_Format(PyExc_ValueError,
+                     "%s(): the message has no \"type\": a mapping such as "
+                     "{\"type\": \"notice\", \"payload\": {...}} is "
+                     "expected",
+                     function);
+        return NULL;
     }
-    PyObject *exact = emit_type("send", type);
+    PyObject *exact = emit_type(function, type);
     Py_DECREF(type);
     return exact;
 }
@@ -248,7 +254,7 @@ emit_message(const WsmTarget *target, PyObject *message)
     if (PyDict_Pop(root, names->id, &id) < 0) {
         goto done;
     }
-    type = emit_message_type(names, root);
+    type = emit_message_type(names, target->function, root);
     data = type == NULL ? NULL : emit_message_data(state, root);
     if (data != NULL) {
         WsmLetter letter = {.type = type, .data = data, .root = root};
@@ -260,6 +266,19 @@ done:
     Py_XDECREF(type);
     Py_DECREF(root);
     return result;
+}
+
+int
+wsm_check_message(WsmState *state, PyObject *message)
+{
+    PyObject *root = emit_as_dict(state, "broadcast", message);
+    if (root == NULL) {
+        return -1;
+    }
+    PyObject *type = emit_message_type(&state->names, "broadcast", root);
+    Py_DECREF(root);
+    Py_XDECREF(type);
+    return type == NULL ? -1 : 0;
 }
 
 PyObject *

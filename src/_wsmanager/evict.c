@@ -25,6 +25,38 @@ wsm_settle_pairs(WsmRefList *pairs, WsmOutcome outcome)
     wsm_reflist_drop(pairs);
 }
 
+/* End the send that hangs, if there is one, on the thread of its loop. */
+static void
+evict_stop_driver(WsmConnection *connection)
+{
+    WsmState *state = connection->state;
+    PyObject *driver = Py_XNewRef(connection->driver), *running;
+    PyObject *stop = NULL, *result = NULL;
+
+    if (driver == NULL) {
+        return;
+    }
+    if (wsm_running_loop(state, &running) >= 0) {
+        stop = PyObject_GetAttrString(driver, "stop");
+    }
+    if (stop != NULL) {
+        result = running == connection->loop
+                     ? PyObject_CallNoArgs(stop)
+                     : PyObject_CallMethodOneArg(
+                           connection->loop, state->names.call_soon_threadsafe,
+                           stop);
+        Py_DECREF(stop);
+    }
+    if (result == NULL && PyErr_ExceptionMatches(PyExc_RuntimeError)) {
+        PyErr_Clear(); /* the loop is closed, and the send with it */
+    }
+    else if (result == NULL) {
+        wsm_unraisable(driver);
+    }
+    Py_XDECREF(result);
+    Py_DECREF(driver);
+}
+
 static bool
 evict_detach(WsmConnection *connection)
 {
@@ -48,6 +80,7 @@ evict_detach(WsmConnection *connection)
             connection->channel->connection = NULL;
             Py_XDECREF(back);
         }
+        evict_stop_driver(connection);
         wsm_registry_leave(registry, connection);
         wsm_settle_pairs(&dropped, WSM_FAILED);
         if (left == 0) {
@@ -169,23 +202,6 @@ wsm_close_socket(WsmConnection *connection, int code, PyObject *reason)
     wsm_error_restore(saved);
 }
 
-/* Stop the send that hangs, if there is one: its task is cancelled. */
-static void
-evict_stop_driver(WsmConnection *connection)
-{
-    PyObject *driver = Py_XNewRef(connection->driver);
-    if (driver == NULL) {
-        return;
-    }
-    PyObject *result =
-        PyObject_CallMethodNoArgs(driver, connection->state->names.cancel);
-    if (result == NULL) {
-        wsm_unraisable(driver);
-    }
-    Py_XDECREF(result);
-    Py_DECREF(driver);
-}
-
 void
 wsm_evict_slow(WsmConnection *connection, const char *reason)
 {
@@ -205,9 +221,6 @@ wsm_evict_slow(WsmConnection *connection, const char *reason)
         Py_XDECREF(fields);
         bool here = wsm_running_loop(state, &running) > 0 &&
                     running == connection->loop;
-        if (here) {
-            evict_stop_driver(connection);
-        }
         if (here && connection->channel != NULL) {
             wsm_channel_abort(connection->channel);
         }

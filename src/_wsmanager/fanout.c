@@ -20,6 +20,8 @@ typedef struct {
     WsmRefList dropped; /* pairs of connection and event */
     WsmRefList over; /* connections over their limit */
     int32_t tally[WSM_OUTCOMES];
+    WsmMailbox
+        *doubtful; /* owned or NULL: another thread's, long waited for */
     bool backlog;
 } WsmFanout;
 
@@ -51,6 +53,10 @@ fanout_wake_locked(WsmFanout *fan, WsmConnection *connection)
         connection->waking = true;
         wsm_post_add(&fan->post,
                      (WsmConnection *)Py_NewRef((PyObject *)connection));
+    }
+    else if (!here && fan->doubtful == NULL) {
+        fan->doubtful =
+            (WsmMailbox *)Py_NewRef((PyObject *)connection->mailbox);
     }
 }
 
@@ -157,6 +163,17 @@ fanout_wake(WsmFanout *fan)
     }
 }
 
+/* A loop that has closed will not come for what waits for it. */
+static void
+fanout_doubt(WsmFanout *fan)
+{
+    if (fan->doubtful != NULL && !wsm_mailbox_is_alive(fan->doubtful)) {
+        WsmPost post = wsm_mailbox_take(fan->doubtful);
+        wsm_evict_post(&post);
+    }
+    Py_CLEAR(fan->doubtful);
+}
+
 static void
 fanout_close_over(WsmFanout *fan)
 {
@@ -187,6 +204,7 @@ fanout_run(WsmFanout *fan)
     }
     PyObject *saved = wsm_error_take();
     fanout_wake(fan);
+    fanout_doubt(fan);
     fanout_close_over(fan);
     wsm_error_restore(saved);
     return result;

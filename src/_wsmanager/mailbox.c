@@ -6,7 +6,7 @@
 
 #define WSM_ARM_TRIES 3
 #define WSM_LINGER_NS 1000000
-#define WSM_ARMED_TRUST 1000000000 /* ns: then ask whether the loop lives */
+#define WSM_ARMED_TRUST 1000000 /* ns: then ask whether the loop lives */
 
 WsmMailbox *
 wsm_mailbox_of(WsmState *state, PyObject *mailboxes, PyObject *loop)
@@ -28,6 +28,10 @@ wsm_mailbox_of(WsmState *state, PyObject *mailboxes, PyObject *loop)
     }
     self->state = state;
     self->loop = Py_NewRef(loop);
+    self->context = PyContext_New();
+    if (self->context == NULL) {
+        goto done;
+    }
     if (PyDict_SetDefaultRef(mailboxes, key, (PyObject *)self, &found) < 0) {
         Py_CLEAR(found);
     }
@@ -71,7 +75,7 @@ static bool
 mailbox_arm(WsmMailbox *self, bool here)
 {
     WsmState *state = self->state;
-    PyObject *args[] = {self->loop, (PyObject *)self, state->empty_context};
+    PyObject *args[] = {self->loop, (PyObject *)self, self->context};
     PyObject *handle = NULL;
 
     for (int i = 0; i < WSM_ARM_TRIES; i++) {
@@ -122,32 +126,44 @@ mailbox_not_armed(WsmMailbox *self)
 }
 
 bool
-wsm_mailbox_post(WsmMailbox *self, WsmPost *post, bool here)
+wsm_mailbox_is_alive(WsmMailbox *self)
 {
-    bool arm, ask;
-    int64_t now = here ? 0 : wsm_now_ns(); /* of no use to our own turn */
+    int64_t now = wsm_now_ns();
 
-    if (post->head == NULL) {
-        return true;
-    }
     wsm_lock(&self->lock);
-    ask = (self->armed || self->lingering) && !here &&
-          now - self->armed_at > WSM_ARMED_TRUST;
+    bool ask = (self->armed || self->lingering) && !self->dead &&
+               now - self->armed_at > WSM_ARMED_TRUST;
+    if (ask) {
+        self->armed_at = now;
+    }
     wsm_unlock(&self->lock);
     bool closed = ask && mailbox_loop_is_closed(self);
     wsm_lock(&self->lock);
     self->dead = self->dead || closed;
+    bool alive = !self->dead;
+    wsm_unlock(&self->lock);
+    return alive;
+}
+
+bool
+wsm_mailbox_post(WsmMailbox *self, WsmPost *post, bool here)
+{
+    if (post->head == NULL) {
+        return true;
+    }
+    if (!here && !wsm_mailbox_is_alive(self)) {
+        return false;
+    }
+    int64_t now = here ? 0 : wsm_now_ns(); /* of no use to our own turn */
+    wsm_lock(&self->lock);
     if (self->dead) {
         wsm_unlock(&self->lock);
         return false;
     }
-    arm = !self->armed && (here || !self->lingering);
+    bool arm = !self->armed && (here || !self->lingering);
     self->foreign = self->foreign || !here;
     if (arm) {
         self->armed = true;
-        self->armed_at = now;
-    }
-    else if (ask) {
         self->armed_at = now;
     }
     mailbox_append_locked(self, post);
@@ -195,7 +211,7 @@ mailbox_later(WsmMailbox *self, int64_t ns, const char *name)
     PyObject *handle = NULL;
 
     if (delay != NULL && method != NULL) {
-        PyObject *args[] = {self->loop, delay, method, state->empty_context};
+        PyObject *args[] = {self->loop, delay, method, self->context};
         handle = PyObject_VectorcallMethod(state->names.call_later, args,
                                            3 | PY_VECTORCALL_ARGUMENTS_OFFSET,
                                            state->context_names);
@@ -273,6 +289,7 @@ mailbox_traverse(PyObject *op, visitproc visit, void *arg)
     WsmMailbox *self = (WsmMailbox *)op;
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->loop);
+    Py_VISIT(self->context);
     Py_VISIT(self->timer);
     for (WsmConnection *c = self->head; c != NULL; c = c->wake_next) {
         Py_VISIT(c);
@@ -303,6 +320,7 @@ mailbox_clear(PyObject *op)
         watched = next;
     }
     Py_CLEAR(self->timer);
+    Py_CLEAR(self->context);
     Py_CLEAR(self->loop);
     return 0;
 }

@@ -12,6 +12,7 @@ typedef struct WsmMailbox {
     PyObject_HEAD
     WsmState *state; /* borrowed: our type keeps the module alive */
     PyObject *loop; /* owned */
+    PyObject *context; /* owned, empty: our callbacks run in it */
     PyObject *timer; /* owned or NULL; loop's thread only */
     WsmConnection *head; /* owned references; guarded by lock */
     WsmConnection *tail; /* borrowed: in the list; guarded by lock */
@@ -45,6 +46,10 @@ void wsm_post_add(WsmPost *post, WsmConnection *connection);
  * that very loop. False if the loop is closed: nothing was handed over, and
  * the caller still owns the list. Runs the loop's methods. */
 bool wsm_mailbox_post(WsmMailbox *mailbox, WsmPost *post, bool here);
+
+/* Other threads keep posting to connections that are in the list already:
+ * is their loop still there to turn? Asks the loop itself now and then. */
+bool wsm_mailbox_is_alive(WsmMailbox *mailbox);
 
 /* All that is posted, oldest first; the caller owns the list. */
 WsmPost wsm_mailbox_take(WsmMailbox *mailbox);

@@ -53,6 +53,10 @@ WsmConnection *wsm_manager_lookup(WsmManager *self, PyObject *id);
 /* A message to every connection of a manager: the delivery. */
 PyObject *wsm_emit_message(WsmManager *target, PyObject *message);
 
+/* 0 if it is a message that could be sent; else -1 with the error that
+ * sending it would raise. */
+int wsm_check_message(WsmState *state, PyObject *message);
+
 /* A message to one connection only: the delivery. */
 PyObject *wsm_emit_only(WsmConnection *connection, PyObject *message);
 

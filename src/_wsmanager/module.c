@@ -150,14 +150,18 @@ module_reset(PyObject *module, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+/* A message that cannot be sent reaches nobody; an interrupt that strikes in
+ * one user's sockets keeps it from no other user. */
 static PyObject *
 module_broadcast(PyObject *module, PyObject *message)
 {
     WsmState *state = wsm_state_of(module);
     PyObject *managers = wsm_registry_managers(state->registry);
+    PyObject *fatal = NULL;
     long users = 0;
 
-    if (managers == NULL) {
+    if (managers == NULL || wsm_check_message(state, message) < 0) {
+        Py_XDECREF(managers);
         return NULL;
     }
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(managers); i++) {
@@ -166,14 +170,22 @@ module_broadcast(PyObject *module, PyObject *message)
             continue;
         }
         PyObject *delivery = wsm_emit_message(manager, message);
-        if (delivery == NULL) {
+        if (delivery == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
+            Py_XDECREF(fatal);
             Py_DECREF(managers);
             return NULL;
         }
-        Py_DECREF(delivery);
+        if (delivery == NULL) {
+            Py_XSETREF(fatal, wsm_error_take());
+        }
+        Py_XDECREF(delivery);
         users++;
     }
     Py_DECREF(managers);
+    if (fatal != NULL) {
+        wsm_error_restore(fatal);
+        return NULL;
+    }
     return PyLong_FromLong(users);
 }
 
@@ -483,6 +495,7 @@ module_exec(PyObject *module)
     state->on_tick = wsm_writer_tick;
     state->on_lost = module_lost;
     state->on_resume = wsm_writer_resume;
+    state->on_flush = wsm_writer_flush;
     if (wsm_state_init(state, module) < 0 || module_types(state, module) < 0 ||
         module_callables(state, module) < 0 || wsm_registry_init(state) < 0 ||
         module_publish(state, module) < 0) {

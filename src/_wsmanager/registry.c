@@ -6,6 +6,8 @@
 #include "identity.h"
 
 #define WSM_SWEEP_STEPS 2
+/* Of users that were connected and have left, so many are kept at most. */
+#define WSM_DEPARTED_MAX 65536
 
 int
 wsm_registry_init(WsmState *state)
@@ -144,8 +146,10 @@ wsm_registry_sweep(WsmRegistry *self, int steps)
     Py_ssize_t most = self->state->settings.max_idle_users;
 
     for (int i = 0; i < steps; i++) {
-        int a = sweep_step(self, &self->departed, most, now);
-        int b = sweep_step(self, &self->fresh, PY_SSIZE_T_MAX, now);
+        int a =
+            sweep_step(self, &self->departed,
+                       most < WSM_DEPARTED_MAX ? most : WSM_DEPARTED_MAX, now);
+        int b = sweep_step(self, &self->fresh, most, now);
         if (a < 0 && b < 0) {
             return;
         }

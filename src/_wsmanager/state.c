@@ -181,7 +181,7 @@ state_settings(WsmSettings *settings)
     settings->max_event_bytes = 2 << 20;
     settings->max_users = 2000000;
     settings->max_connections_per_user = 1024;
-    settings->max_idle_users = 65536;
+    settings->max_idle_users = 1000000;
     settings->outbox_max_events = 1024;
     settings->outbox_max_bytes = 1 << 20;
     settings->error_limit = 3;
@@ -225,12 +225,11 @@ wsm_state_init(WsmState *state, PyObject *module)
         state_asyncio(state) < 0 || state_seed(state) < 0) {
         return -1;
     }
-    state->empty_context = PyContext_New();
     state->spawned = PySet_New(NULL);
     state->checks = PyDict_New();
     state->context_names = PyTuple_Pack(1, state->names.context);
-    return state->empty_context == NULL || state->spawned == NULL ||
-                   state->checks == NULL || state->context_names == NULL
+    return state->spawned == NULL || state->checks == NULL ||
+                   state->context_names == NULL
                ? -1
                : 0;
 }
@@ -240,7 +239,7 @@ wsm_state_init(WsmState *state, PyObject *module)
     X(asyncio.get_running_loop) X(asyncio.swap_current_task)               X(asyncio.current_tasks)   \
     X(asyncio.shield) X(asyncio.cancelled_error) \
     X(settle_future) X(spawn) X(spawned) X(check_done)               \
-    X(checks) X(empty_context) X(stop) X(context_names)     \
+    X(checks)  X(stop) X(context_names)     \
     X(settings.envelope_callable) X(settings.coalesce_key)                \
     X(settings.availability_check)
 

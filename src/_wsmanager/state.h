@@ -129,7 +129,6 @@ typedef struct WsmState {
     PyObject *context_names; /* owned: ("context",), for call_soon() */
     PyObject *stop; /* owned or NULL: a StopIteration to use again */
     PyObject *spare_acquire; /* memory of one, or NULL */
-    PyObject *empty_context; /* owned: for our own callbacks on a loop */
     WsmSettings settings;
     WsmTotals totals;
     struct WsmRegistry *registry; /* owned */
@@ -140,6 +139,7 @@ typedef struct WsmState {
     int (*on_tick)(PyObject *mailbox);
     void (*on_lost)(PyObject *connection, const char *reason);
     void (*on_resume)(PyObject *connection);
+    void (*on_flush)(PyObject *connection);
     uint64_t fork_generation; /* how many forks away from the first process */
     uint64_t next_connection; /* for generated connection ids */
     uint64_t epoch_seed[2];

@@ -566,3 +566,21 @@ wsm_writer_resume(PyObject *op)
         }
     }
 }
+
+void
+wsm_writer_flush(PyObject *op)
+{
+    WsmConnection *connection = (WsmConnection *)op;
+    WsmBatch batch;
+    PyObject *loop;
+
+    wsm_batch_init(&batch);
+    if (wsm_running_loop(connection->state, &loop) <= 0 ||
+        loop != connection->loop) {
+        return;
+    }
+    turn_add(&batch, connection);
+    if (batch.job_count > 0) {
+        (void)wsm_writer_run(connection->state, loop, &batch, true);
+    }
+}

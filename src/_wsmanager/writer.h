@@ -17,6 +17,10 @@ int wsm_writer_run(WsmState *state, PyObject *loop, WsmBatch *batch, bool hot);
 int wsm_writer_turn(PyObject *mailbox);
 int wsm_writer_tick(PyObject *mailbox);
 
+/* Write what waits for the turn's end now, on the owner's thread; an error
+ * that is set is a fatal one of a send. */
+void wsm_writer_flush(PyObject *connection);
+
 /* The transport can take more: write what waits. */
 void wsm_writer_resume(PyObject *connection);
 

@@ -98,6 +98,11 @@ def guards(test: ast.expr) -> bool | None:
     return None
 
 
+def guarded(test: ast.expr, operand: ast.AST) -> bool:
+    """Whether *test* is about what *operand* awaits: the same name, or the function that it calls."""
+    return bool(_names(test) & _names(operand) - {"asyncio", "inspect", "self"})
+
+
 def passed(node: ast.If) -> bool:
     """Whether only awaitables get past *node*, because its block leaves with everything else."""
     ends = (ast.Return, ast.Raise, ast.Continue, ast.Break)

@@ -19,7 +19,8 @@ from .names import (
     Aliases,
     Patterns,
 )
-from .scope import COMPREHENSIONS, Block, Scope
+from .place import Place
+from .scope import COMPREHENSIONS
 from .sites import Site, label, position
 from .values import UNKNOWN, Attr, Call, Global, Ref, Value, needs_tree
 
@@ -27,32 +28,6 @@ _SENDS = ("emit", "send", "broadcast")
 _BUILTINS = frozenset(dir(builtins))
 #: Nodes with nothing in them and no rule about them; most of a tree is these.
 _LEAVES = frozenset({ast.Name, ast.Constant, ast.Load, ast.Store, ast.Pass})
-
-
-class _Place:
-    """Where a node stands: scope, statements around it, what is expected there, functions around it."""
-
-    __slots__ = ("block", "expected", "function", "scope")
-
-    def __init__(
-        self, scope: Scope, block: Block, expected: str, function: tuple[str, ...]
-    ) -> None:
-        self.scope = scope
-        self.block = block
-        self.expected = expected
-        self.function = function
-
-    def within(self, node: ast.stmt, field: str, expected: str = "") -> _Place:
-        return _Place(
-            self.scope, (*self.block, (id(node), field)), expected or self.expected, self.function
-        )
-
-    def expecting(self, expected: str) -> _Place:
-        return _Place(self.scope, self.block, expected, self.function) if expected else self
-
-    def inside(self, scope: Scope, name: str = "", expected: str = "") -> _Place:
-        function = (*self.function, name) if name else self.function
-        return _Place(scope, (), expected or self.expected, function)
 
 
 class Walker:
@@ -81,7 +56,7 @@ class Walker:
         self._builders = MESSAGE_BUILDERS | aliases.builders
         self._helpers: dict[int, bool] = {}
         self._seen: set[tuple[str, int, int]] = set()
-        self._looks: dict[type[ast.AST], Callable[[Any, _Place], Iterator[Site]]] = {
+        self._looks: dict[type[ast.AST], Callable[[Any, Place], Iterator[Site]]] = {
             ast.Await: self._await,
             ast.Call: self._called,
             ast.Expr: self._dropped,
@@ -95,8 +70,8 @@ class Walker:
 
     def sites(self) -> Iterator[Site]:
         """Every site, in no particular order, none twice."""
-        top = _Place(self._evaluator.module, (), "", ())
-        pending: list[tuple[ast.AST, _Place]] = [(node, top) for node in self._module.body]
+        top = Place(self._evaluator.module)
+        pending: list[tuple[ast.AST, Place]] = [(node, top) for node in self._module.body]
         while pending:
             node, place = pending.pop()
             first = getattr(node, "lineno", 0)
@@ -124,7 +99,7 @@ class Walker:
 
     # -- going down ---------------------------------------------------------------
 
-    def _children(self, node: ast.AST, place: _Place) -> list[tuple[ast.AST, _Place]]:
+    def _children(self, node: ast.AST, place: Place) -> list[tuple[ast.AST, Place]]:
         if type(node) in (ast.Call, ast.Attribute, ast.Await, ast.keyword):
             return [
                 (item, place) for item in ast.iter_child_nodes(node) if type(item) not in _LEAVES
@@ -153,38 +128,35 @@ class Walker:
             return [(node.body, place.inside(self._evaluator.scope(node, place.scope)))]
         if isinstance(node, COMPREHENSIONS):
             scope = self._evaluator.scope(node, place.scope)
-            inner = _Place(scope, place.block, place.expected, place.function)
+            inner = place._replace(scope=scope)
             return [(item, inner) for item in ast.iter_child_nodes(node)]
         if isinstance(node, (ast.With, ast.AsyncWith)):
             body = place.expecting(expects.by_with(node, self._names.both))
             return [*((item, place) for item in node.items), *self._sequence(node.body, body)]
         if isinstance(node, ast.IfExp):
-            kind = expects.guards(node.test)
+            kind, behind = expects.guards(node.test), place.behind(node.test)
             return [
                 (node.test, place),
-                (node.body, place.expecting("guard" if kind is True else "")),
-                (node.orelse, place.expecting("guard" if kind is False else "")),
+                (node.body, behind if kind is True else place),
+                (node.orelse, behind if kind is False else place),
             ]
         if isinstance(node, ast.stmt):
             return list(self._statement_children(node, place))
         return [(item, place) for item in ast.iter_child_nodes(node) if type(item) not in _LEAVES]
 
-    def _statement_children(
-        self, node: ast.stmt, place: _Place
-    ) -> Iterator[tuple[ast.AST, _Place]]:
-        expected = {"body": expects.by_try(node)}
+    def _statement_children(self, node: ast.stmt, place: Place) -> Iterator[tuple[ast.AST, Place]]:
+        places = {"body": place.expecting(expects.by_try(node))}
         if isinstance(node, (ast.If, ast.While)):
             kind = expects.guards(node.test)
             if kind is not None:
-                expected["body" if kind else "orelse"] = "guard"
+                places["body" if kind else "orelse"] = place.behind(node.test)
         for field, value in ast.iter_fields(node):
             if isinstance(value, ast.AST):
                 yield value, place
             elif isinstance(value, list) and value:
                 if isinstance(value[0], ast.stmt):
-                    yield from self._sequence(
-                        value, place.within(node, field, expected.get(field, ""))
-                    )
+                    inside = places.get(field, place).within(node, field)
+                    yield from self._sequence(value, inside)
                     continue
                 for number, item in enumerate(value):
                     if isinstance(item, ast.ExceptHandler):
@@ -195,23 +167,23 @@ class Walker:
                         yield item, place
 
     @staticmethod
-    def _sequence(body: list[ast.stmt], place: _Place) -> Iterator[tuple[ast.AST, _Place]]:
+    def _sequence(body: list[ast.stmt], place: Place) -> Iterator[tuple[ast.AST, Place]]:
         """The statements of a block; those behind ``if not isawaitable(x): return`` know what it is."""
         for statement in body:
             yield statement, place
             if isinstance(statement, ast.If) and expects.passed(statement):
-                place = place.expecting("guard")
+                place = place.behind(statement.test)
 
     # -- what a node is --------------------------------------------------------------
 
-    def _await(self, node: ast.Await, place: _Place) -> Iterator[Site]:
+    def _await(self, node: ast.Await, place: Place) -> Iterator[Site]:
         yield from self._awaited("await", node, node.value, place, ())
 
-    def _attribute(self, node: ast.Attribute, place: _Place) -> Iterator[Site]:
+    def _attribute(self, node: ast.Attribute, place: Place) -> Iterator[Site]:
         if isinstance(node.value, ast.Call):
             yield from self._unused(node.value, place, f"its attribute {node.attr!r} is used")
 
-    def _class(self, node: ast.ClassDef, place: _Place) -> Iterator[Site]:
+    def _class(self, node: ast.ClassDef, place: Place) -> Iterator[Site]:
         if self._patterns.is_manager_class(node.name) and not _is_interface(node):
             yield self._site("class", node, node.name, UNKNOWN, place)
 
@@ -221,13 +193,16 @@ class Walker:
         node: ast.AST,
         text: str,
         value: Value,
-        place: _Place,
+        place: Place,
         info: tuple[str, ...] = (),
     ) -> Site:
-        return Site(kind, *position(node), text, value, self._expected(place), place.function, info)
+        expected = self._expected(place)
+        if not expected and any(expects.guarded(guard, node) for guard in place.guards):
+            expected = "guard"
+        return Site(kind, *position(node), text, value, expected, place.function, info)
 
-    def _expected(self, place: _Place) -> str:
-        if place.expected in ("TypeError", "guard"):
+    def _expected(self, place: Place) -> str:
+        if place.expected == "TypeError":
             return place.expected
         function = place.scope.function
         outer = function.parent.function if function is not None and function.parent else None
@@ -238,18 +213,18 @@ class Walker:
             self._helpers[key] = expects.called_where_expected(function.node, outer.node)
         return "TypeError" if self._helpers[key] else place.expected
 
-    def _value(self, node: ast.AST, place: _Place) -> Value:
+    def _value(self, node: ast.AST, place: Place) -> Value:
         return self._evaluator.value(node, place.scope, place.block)
 
     def _awaited(
-        self, kind: str, at: ast.AST, operand: ast.AST, place: _Place, info: tuple[str, ...]
+        self, kind: str, at: ast.AST, operand: ast.AST, place: Place, info: tuple[str, ...]
     ) -> Iterator[Site]:
         value = self._value(operand, place)
         if needs_tree(value, self._names.both) and not self._outside(value):
             how = _how(operand)
             yield self._site(kind, at, label(operand), value, place, (how, *info))
 
-    def _called(self, node: ast.Call, place: _Place) -> Iterator[Site]:
+    def _called(self, node: ast.Call, place: Place) -> Iterator[Site]:
         name = last_name(node.func)
         if name is None:
             return
@@ -280,7 +255,7 @@ class Walker:
             return isinstance(root, Global) and root.name in _BUILTINS
         return not needs_tree(self._top[root.name], self._names.both)
 
-    def _is_asyncio(self, function: ast.expr, place: _Place) -> bool:
+    def _is_asyncio(self, function: ast.expr, place: Place) -> bool:
         value = self._value(function, place)
         if isinstance(value, Global):
             value = self._top.get(value.name, value)
@@ -293,9 +268,7 @@ class Walker:
 
     # -- what a consumer is given ------------------------------------------------------
 
-    def _handed(
-        self, node: ast.Call, name: str, place: _Place
-    ) -> Iterator[tuple[ast.expr, _Place]]:
+    def _handed(self, node: ast.Call, name: str, place: Place) -> Iterator[tuple[ast.expr, Place]]:
         arguments = node.args if name == "gather" else node.args[:1]
         for argument in arguments:
             if isinstance(argument, ast.Starred):
@@ -309,8 +282,8 @@ class Walker:
                 yield word.value, place
 
     def _elements(
-        self, node: ast.expr, place: _Place, depth: int
-    ) -> Iterator[tuple[ast.expr, _Place]]:
+        self, node: ast.expr, place: Place, depth: int
+    ) -> Iterator[tuple[ast.expr, Place]]:
         """The expressions that make up a collection, as far as its text shows."""
         if depth > 4:
             return
@@ -322,10 +295,10 @@ class Walker:
                     yield item, place
         elif isinstance(node, (ast.ListComp, ast.SetComp, ast.GeneratorExp)):
             scope = self._evaluator.scope(node, place.scope)
-            yield node.elt, _Place(scope, place.block, place.expected, place.function)
+            yield node.elt, place._replace(scope=scope)
         elif isinstance(node, ast.DictComp):
             scope = self._evaluator.scope(node, place.scope)
-            yield node.value, _Place(scope, place.block, place.expected, place.function)
+            yield node.value, place._replace(scope=scope)
         elif isinstance(node, ast.Dict):
             yield from ((item, place) for item in node.values)
         elif isinstance(node, ast.BinOp):
@@ -337,8 +310,8 @@ class Walker:
             yield from self._named_elements(node.id, place, depth)
 
     def _called_elements(
-        self, node: ast.Call, place: _Place, depth: int
-    ) -> Iterator[tuple[ast.expr, _Place]]:
+        self, node: ast.Call, place: Place, depth: int
+    ) -> Iterator[tuple[ast.expr, Place]]:
         name = last_name(node.func)
         if name == "map" and isinstance(node.func, ast.Name) and len(node.args) >= 2:
             made = ast.copy_location(ast.Call(node.args[0], node.args[1:], []), node)
@@ -349,16 +322,16 @@ class Walker:
             yield from self._elements(node.func.value, place, depth + 1)
 
     def _named_elements(
-        self, name: str, place: _Place, depth: int
-    ) -> Iterator[tuple[ast.expr, _Place]]:
+        self, name: str, place: Place, depth: int
+    ) -> Iterator[tuple[ast.expr, Place]]:
         home = place.scope.find(name)
         if home is None:
             return
         for binding in home.bindings[name]:
             if binding.kind == "value" and isinstance(binding.node, ast.expr) and binding.part < 0:
-                where = _Place(home, binding.block, place.expected, place.function)
+                where = place._replace(scope=home, block=binding.block)
                 yield from self._elements(binding.node, where, depth + 1)
-        where = _Place(home, (), place.expected, place.function)
+        where = place._replace(scope=home, block=())
         for child in own_nodes(home.node):
             if isinstance(child, ast.Call) and isinstance(child.func, ast.Attribute) and child.args:
                 if isinstance(child.func.value, ast.Name) and child.func.value.id == name:
@@ -371,7 +344,7 @@ class Walker:
 
     # -- the other rules ------------------------------------------------------------------
 
-    def _dropped(self, node: ast.Expr, place: _Place) -> Iterator[Site]:
+    def _dropped(self, node: ast.Expr, place: Place) -> Iterator[Site]:
         call = node.value
         if not isinstance(call, ast.Call):
             return
@@ -385,13 +358,13 @@ class Walker:
                 value = self._value(function.value, place)
                 yield self._site("emit", node, label(function), value, place, (function.attr,))
 
-    def _unused(self, call: ast.Call, place: _Place, why: str, name: str = "") -> Iterator[Site]:
+    def _unused(self, call: ast.Call, place: Place, why: str, name: str = "") -> Iterator[Site]:
         if last_name(call.func) in self._factories:
             yield self._site(
                 "unused", call, label(call), self._value(call, place), place, (why, name)
             )
 
-    def _assigned(self, node: ast.Assign | ast.AnnAssign, place: _Place) -> Iterator[Site]:
+    def _assigned(self, node: ast.Assign | ast.AnnAssign, place: Place) -> Iterator[Site]:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         if (
             len(targets) != 1
@@ -403,7 +376,7 @@ class Walker:
             # Whether anything awaits the name is looked at only if the call turns out to be async.
             yield from self._unused(node.value, place, "", targets[0].id)
 
-    def _locked(self, node: ast.With, place: _Place) -> Iterator[Site]:
+    def _locked(self, node: ast.With, place: Place) -> Iterator[Site]:
         function = place.scope.function
         if function is None or not isinstance(function.node, ast.AsyncFunctionDef):
             return
@@ -440,7 +413,7 @@ class Walker:
             return True
         return any(last_name(child) in self._factories for child in ast.walk(node))
 
-    def _imports(self, node: ast.ImportFrom, place: _Place) -> Iterator[Site]:
+    def _imports(self, node: ast.ImportFrom, place: Place) -> Iterator[Site]:
         module = node.module or ""
         if node.level or module.partition(".")[0] == "wsmanager":
             return
