@@ -261,7 +261,7 @@ connect_make(WsmManager *self, const WsmArrival *arrival)
         mailbox = wsm_mailbox_of(state, state->registry->mailboxes, loop);
     }
     if (mailbox != NULL) {
-        WsmHome home = {self, mailbox, &self->lock, loop, self->epoch};
+        WsmHome home = {self, mailbox, &self->lock, loop};
         connection = wsm_connection_new(state, &home, arrival->websocket, id,
                                         arrival->thread_id, channel);
     }
@@ -319,7 +319,8 @@ connect_add(WsmManager *self, const WsmArrival *arrival)
         return NULL;
     }
     id = wsm_connection_id_new(state, connection->id, connection->generation);
-    if (arrival->resume != NULL && connect_resumed(connection) < 0) {
+    if (id != NULL && arrival->resume != NULL &&
+        connect_resumed(connection) < 0) {
         Py_CLEAR(id);
     }
     if (id == NULL) {

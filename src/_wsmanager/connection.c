@@ -65,7 +65,6 @@ wsm_connection_new(WsmState *state, const WsmHome *home, PyObject *websocket,
     self->mailbox = (struct WsmMailbox *)Py_NewRef((PyObject *)home->mailbox);
     self->lock = home->lock;
     self->loop = home->loop;
-    self->epoch = home->epoch;
     self->websocket = Py_NewRef(websocket);
     self->id = Py_NewRef(id);
     self->thread_id = Py_XNewRef(thread_id);
@@ -92,19 +91,31 @@ wsm_connection_wants_locked(const WsmConnection *self, const WsmEvent *event)
     return true;
 }
 
+/* With no memory for the note the peer is told nothing; it has the numbers
+ * of the events to see by. */
 static void
 connection_note_gap(WsmConnection *self, const WsmEvent *event)
 {
+    WsmGap *gap = self->gap;
+
     if (!event->numbered) {
         return;
     }
-    if (self->gap_count == 0 || event->seq < self->gap_first) {
-        self->gap_first = event->seq;
+    if (gap == NULL) {
+        gap = PyMem_RawCalloc(1, sizeof(WsmGap));
+        if (gap == NULL) {
+            return;
+        }
+        self->gap = gap;
     }
-    if (self->gap_count == 0 || event->seq > self->gap_last) {
-        self->gap_last = event->seq;
+    if (gap->count == 0 || event->seq < gap->first) {
+        gap->first = event->seq;
     }
-    self->gap_count++;
+    if (event->seq > gap->last) {
+        gap->last = event->seq;
+    }
+    gap->epoch = event->epoch;
+    gap->count++;
 }
 
 static void
@@ -236,20 +247,21 @@ WsmEvent *
 wsm_connection_gap(WsmConnection *self)
 {
     wsm_lock(self->lock);
-    uint64_t count = self->gap_count;
-    uint64_t first = self->gap_first, last = self->gap_last;
-    self->gap_count = 0;
+    WsmGap *gap = self->gap;
+    self->gap = NULL;
     wsm_unlock(self->lock);
-    if (count == 0) {
+    if (gap == NULL) {
         return NULL;
     }
     char text[256];
-    PyOS_snprintf(text, sizeof(text),
-                  "{\"type\":\"gap\",\"payload\":{\"dropped\":%llu,"
-                  "\"first\":\"%016llx:%llu\",\"last\":\"%016llx:%llu\"}}",
-                  (unsigned long long)count, (unsigned long long)self->epoch,
-                  (unsigned long long)first, (unsigned long long)self->epoch,
-                  (unsigned long long)last);
+    PyOS_snprintf(
+        text, sizeof(text),
+        "{\"type\":\"gap\",\"payload\":{\"dropped\":%llu,"
+        "\"first\":\"%016llx:%llu\",\"last\":\"%016llx:%llu\"}}",
+        (unsigned long long)gap->count, (unsigned long long)gap->epoch,
+        (unsigned long long)gap->first, (unsigned long long)gap->epoch,
+        (unsigned long long)gap->last);
+    PyMem_RawFree(gap);
     PyObject *json = PyBytes_FromString(text);
     if (json == NULL) {
         return NULL;
@@ -297,6 +309,8 @@ wsm_connection_clear(PyObject *op)
         Py_DECREF(event);
     }
     wsm_ring_release(&self->outbox);
+    PyMem_RawFree(self->gap);
+    self->gap = NULL;
     Py_CLEAR(self->websocket);
     Py_CLEAR(self->metadata);
     Py_CLEAR(self->context);

@@ -21,6 +21,13 @@ typedef enum {
     WSM_SEND_CALL,
 } WsmSendMethod;
 
+/* Numbered events that were dropped since the peer was last told. */
+typedef struct {
+    uint64_t epoch;
+    uint64_t first, last;
+    uint64_t count;
+} WsmGap;
+
 typedef struct WsmConnection {
     PyObject_HEAD
     WsmState *state; /* borrowed: our type keeps the module alive */
@@ -28,7 +35,6 @@ typedef struct WsmConnection {
     struct WsmMailbox *mailbox; /* owned */
     WsmLock *lock; /* the manager's: "the lock" below */
     PyObject *loop; /* borrowed: the mailbox's */
-    uint64_t epoch; /* the manager's */
     PyObject *websocket; /* owned */
     PyObject *id; /* owned exact str */
     PyObject *thread_id; /* owned or NULL; guarded by the lock */
@@ -39,10 +45,10 @@ typedef struct WsmConnection {
     WsmRing outbox; /* guarded by the lock */
     size_t outbox_bytes; /* guarded by the lock */
     uint64_t generation;
-    uint64_t gap_first, gap_last; /* seqs dropped; guarded by the lock */
-    uint64_t gap_count; /* guarded by the lock */
+    WsmGap *gap; /* owned, raw, or NULL: what was dropped; guarded */
     struct WsmConnection *wake_next; /* owned by the mailbox's list */
     struct WsmConnection *watch_next; /* owned by the mailbox's list */
+    struct WsmConnection *watch_prev; /* borrowed: loop's thread only */
     int64_t since; /* ns: busy or blocked from then on */
     double connected_at; /* seconds since the epoch */
     uint32_t errors; /* failed sends in a row */
@@ -61,7 +67,6 @@ typedef struct {
     struct WsmMailbox *mailbox;
     WsmLock *lock; /* in the manager */
     PyObject *loop; /* the mailbox's */
-    uint64_t epoch; /* the manager's */
 } WsmHome;
 
 /* A connection, not registered yet. NULL with an exception: TypeError if the

@@ -113,6 +113,7 @@ wsm_event_stamp(WsmEvent *event, uint64_t epoch, uint64_t seq)
     at -= WSM_ID_PREFIX_SIZE;
     memcpy(at, WSM_ID_PREFIX, WSM_ID_PREFIX_SIZE);
     event->json_at = (size_t)(at - event->buffer);
+    event->epoch = epoch;
     event->seq = seq;
     event->numbered = true;
     event_header(event);

@@ -28,6 +28,7 @@ typedef struct {
     PyObject *key; /* owned exact str or NULL: for coalescing */
     PyObject *detail; /* owned dict or NULL: outcome by connection id */
     PyObject *waiters; /* owned list or NULL, guarded by lock */
+    uint64_t epoch;
     uint64_t seq;
     WsmLock lock;
     int32_t tally[WSM_OUTCOMES]; /* guarded by lock */

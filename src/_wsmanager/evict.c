@@ -57,6 +57,17 @@ evict_stop_driver(WsmConnection *connection)
     Py_DECREF(driver);
 }
 
+/* On another thread the loop's next look finds that it has left. */
+static void
+evict_unwatch(WsmConnection *connection)
+{
+    PyObject *running;
+    if (wsm_running_loop(connection->state, &running) > 0 &&
+        running == connection->loop) {
+        wsm_mailbox_unwatch(connection->mailbox, connection);
+    }
+}
+
 static bool
 evict_detach(WsmConnection *connection)
 {
@@ -81,6 +92,7 @@ evict_detach(WsmConnection *connection)
             Py_XDECREF(back);
         }
         evict_stop_driver(connection);
+        evict_unwatch(connection);
         wsm_registry_leave(registry, connection);
         wsm_settle_pairs(&dropped, WSM_FAILED);
         if (left == 0) {

@@ -257,9 +257,33 @@ wsm_mailbox_watch(WsmMailbox *self, WsmConnection *connection)
 {
     if (!connection->watched) {
         connection->watched = true;
+        connection->watch_prev = NULL;
         connection->watch_next = self->watched;
+        if (self->watched != NULL) {
+            self->watched->watch_prev = connection;
+        }
         self->watched = (WsmConnection *)Py_NewRef((PyObject *)connection);
     }
+}
+
+void
+wsm_mailbox_unwatch(WsmMailbox *self, WsmConnection *connection)
+{
+    if (!connection->watched) {
+        return;
+    }
+    if (connection->watch_prev == NULL) {
+        self->watched = connection->watch_next;
+    }
+    else {
+        connection->watch_prev->watch_next = connection->watch_next;
+    }
+    if (connection->watch_next != NULL) {
+        connection->watch_next->watch_prev = connection->watch_prev;
+    }
+    connection->watched = false;
+    connection->watch_next = NULL;
+    Py_DECREF(connection);
 }
 
 static PyObject *

@@ -62,6 +62,9 @@ void wsm_mailbox_linger(WsmMailbox *mailbox);
 /* Look at the connection every tick until unwatched; loop's thread only. */
 void wsm_mailbox_watch(WsmMailbox *mailbox, WsmConnection *connection);
 
+/* Look at it no more; loop's thread only, and the caller has a reference. */
+void wsm_mailbox_unwatch(WsmMailbox *mailbox, WsmConnection *connection);
+
 /* Let the timer look again in ns nanoseconds. */
 void wsm_mailbox_schedule(WsmMailbox *mailbox, int64_t ns);
 

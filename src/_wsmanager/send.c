@@ -173,7 +173,7 @@ WsmEvent *
 wsm_send_next(WsmConnection *connection)
 {
     WsmEvent *event = NULL;
-    if (connection->gap_count > 0 && connection->open) {
+    if (connection->gap != NULL && connection->open) {
         event = wsm_connection_gap(connection);
         if (event != NULL) {
             wsm_event_count(event, WSM_QUEUED, 1);

@@ -52,7 +52,7 @@ writer_fill(WsmBatch *batch, WsmJob *job)
         return;
     }
     job->first = batch->event_count;
-    if (connection->gap_count > 0) {
+    if (connection->gap != NULL) {
         writer_add_gap(batch, job);
     }
     wsm_lock(connection->lock);
@@ -523,16 +523,27 @@ wsm_writer_tick(PyObject *op)
         return 0;
     }
     Py_INCREF(op);
-    mailbox->watched = NULL;
-    while (connection != NULL) {
-        WsmConnection *next = connection->watch_next;
-        connection->watched = false;
-        connection->watch_next = NULL;
+    /* A look may evict any of them: each is taken off the list first. */
+    WsmConnection *kept = NULL;
+    while ((connection = mailbox->watched) != NULL) {
+        Py_INCREF(connection);
+        wsm_mailbox_unwatch(mailbox, connection);
         if (tick_look(connection, &batch, &waits)) {
+            connection->watch_next = kept;
+            kept = connection;
+        }
+        else {
+            Py_DECREF(connection);
+        }
+    }
+    while (kept != NULL) {
+        connection = kept;
+        kept = kept->watch_next;
+        connection->watch_next = NULL;
+        if (connection->open) {
             wsm_mailbox_watch(mailbox, connection);
         }
         Py_DECREF(connection);
-        connection = next;
     }
     bool freed = batch.job_count > 0;
     int result = wsm_writer_run(mailbox->state, mailbox->loop, &batch, false);
