@@ -94,7 +94,7 @@ def members(value: Any) -> _Members | None:
     """
     kind = type(value)
     if isinstance(value, Mapping):
-        return list(value.items())
+        return _pairs(value)
     if callable(getattr(kind, "model_dump", None)):
         return _items(value.model_dump(mode="json"))
     if hasattr(kind, "__fields__") and callable(getattr(kind, "dict", None)):
@@ -108,9 +108,18 @@ def members(value: Any) -> _Members | None:
     return None
 
 
+def _pairs(value: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
+    """The items of *value*, by its keys.
+
+    ``list(value.items())`` of a dict crashes CPython up to 3.11 where memory
+    runs out in it; iterating over the keys does not.
+    """
+    return [(key, value[key]) for key in list(value)]
+
+
 def _items(dumped: object) -> _Members | None:
     """A pydantic root model dumps to anything; only a mapping has members."""
-    return list(dumped.items()) if isinstance(dumped, Mapping) else None
+    return _pairs(dumped) if isinstance(dumped, Mapping) else None
 
 
 def _struct_members(value: object, kind: Any) -> _Members:
@@ -150,7 +159,7 @@ class _Walk:
         if depth == 0:
             raise _Refused(f"is nested more than {MAX_DEPTH} levels deep")
         if kind is dict:
-            return self.mapping(value, list(value.items()), depth - 1)
+            return self.mapping(value, _pairs(value), depth - 1)
         if kind is list or kind is tuple:
             return self.sequence(value, list(value), depth - 1)
         return self.other(value, kind, depth - 1)
@@ -218,7 +227,7 @@ class _Walk:
                 f"{_name(kind)} failed to give its content ({_name(type(error))})"
             ) from error
         if isinstance(found, dict):
-            return self.mapping(value, list(found.items()), depth)
+            return self.mapping(value, _pairs(found), depth)
         if isinstance(found, list):
             return self.sequence(value, found, depth)
         return self.value(found, depth)
@@ -230,7 +239,7 @@ class _Walk:
             return exact(value)
         if isinstance(value, Enum):
             return value.value
-        for base, scalar in _SCALARS.items():
+        for base, scalar in _SCALAR_ROWS:
             if isinstance(value, base):
                 return scalar(value)
         if isinstance(value, _BYTES):
@@ -296,6 +305,7 @@ _SCALARS: dict[type, Callable[[Any], Any]] = {
     Decimal: _decimal,
     PurePath: os.fspath,
 }
+_SCALAR_ROWS = tuple(_SCALARS.items())
 """How a scalar, or an object of a subclass of it, is written (seconds for a timedelta)."""
 
 

@@ -104,6 +104,34 @@ wsm_manager_attach(WsmManager *self, WsmConnection *connection,
     }
 }
 
+/* With no memory for a new roster the old one is changed, if nobody else is
+ * reading it: a connection that has gone must not stay for want of memory.
+ * Gives back the caller's old. */
+static int
+manager_detach_in_place(WsmManager *self, WsmConnection *connection,
+                        WsmRoster *old, Py_ssize_t at, WsmRefList *dropped,
+                        Py_ssize_t *left)
+{
+    PyObject *gone = NULL;
+
+    wsm_lock(&self->lock);
+    bool alone = self->roster == old && old->refs == 2;
+    if (alone) {
+        gone = wsm_roster_take(old, at);
+        *left = old->count;
+        connection->open = false;
+        wsm_connection_empty_locked(connection, dropped);
+    }
+    wsm_unlock(&self->lock);
+    wsm_manager_release(self, old);
+    if (!alone) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    Py_DECREF(gone);
+    return 1;
+}
+
 int
 wsm_manager_detach(WsmManager *self, WsmConnection *connection,
                    WsmRefList *dropped, Py_ssize_t *left)
@@ -119,9 +147,8 @@ wsm_manager_detach(WsmManager *self, WsmConnection *connection,
         if (old->count > 1) {
             roster = wsm_roster_alloc(old->count - 1);
             if (roster == NULL) {
-                wsm_manager_release(self, old);
-                PyErr_NoMemory();
-                return -1;
+                return manager_detach_in_place(self, connection, old, at,
+                                               dropped, left);
             }
             wsm_roster_fill_removed(roster, old, at);
         }

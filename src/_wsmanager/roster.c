@@ -47,6 +47,17 @@ wsm_roster_fill_removed(WsmRoster *to, const WsmRoster *from, Py_ssize_t at)
     }
 }
 
+PyObject *
+wsm_roster_take(WsmRoster *roster, Py_ssize_t at)
+{
+    PyObject *op = roster->items[at];
+    for (Py_ssize_t i = at; i + 1 < roster->count; i++) {
+        roster->items[i] = roster->items[i + 1];
+    }
+    roster->count--;
+    return op;
+}
+
 void
 wsm_roster_free(WsmRoster *roster)
 {

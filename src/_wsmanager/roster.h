@@ -25,6 +25,10 @@ void wsm_roster_fill_added(WsmRoster *to, const WsmRoster *from, PyObject *op);
 void wsm_roster_fill_removed(WsmRoster *to, const WsmRoster *from,
                              Py_ssize_t at);
 
+/* Take out the at-th item of one that nobody else reads; owned by the
+ * caller. */
+PyObject *wsm_roster_take(WsmRoster *roster, Py_ssize_t at);
+
 /* Free one that nobody refers to any more; drops its items, so never under
  * a lock. NULL is fine. */
 void wsm_roster_free(WsmRoster *roster);

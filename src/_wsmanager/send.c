@@ -148,7 +148,8 @@ wsm_send_failed(WsmConnection *connection, WsmEvent *event)
         return error;
     case WSM_VERDICT_ERROR:
         send_report(connection, error);
-        if (++connection->errors >= state->settings.error_limit) {
+        if (!PyErr_GivenExceptionMatches(error, PyExc_MemoryError) &&
+            ++connection->errors >= state->settings.error_limit) {
             wsm_evict(connection, "errors");
         }
         break;

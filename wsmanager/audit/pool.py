@@ -21,6 +21,7 @@ _BATCH_BYTES: Final = 1_500_000
 
 #: The patterns of this worker process, once it has started.
 _patterns: list[Patterns] = []
+_ballast: list[bytes] = []
 
 Progress = Callable[[int, int], None]
 
@@ -102,6 +103,11 @@ def _pooled(
 
 def _start(names: Names) -> None:
     _patterns[:] = [Patterns(names)]
+    # One small object in each of some 40 MiB of the allocator's arenas keeps
+    # them mapped: otherwise every tree would be given back to the system and
+    # faulted in again for the next file.
+    objects = [bytes(400) for _ in range(100_000)]
+    _ballast[:] = objects[::2_000]
     # Syntax trees have no cycles: collecting them is time spent for nothing.
     gc.disable()
 
