@@ -14,10 +14,10 @@ pytest.importorskip(
 
 ENTRY_POINTS = [
     "get a known manager", "make a manager", "acquire", "add_connection", "add a record",
-    "remove_connection", "emit_event", "emit with names", "emit rich data", "emit_critical_event",
+    "remove_connection", "emit_event", "emit with names", "emit_critical_event",
     "send_to_user", "send_to_thread", "send_message", "send_error", "broadcast",
     "module broadcast", "queue behind a busy socket", "drop from a full outbox",
-    "lookups", "status", "configure", "frame", "refused context", "refused payload", "reset",
+    "lookups", "status", "frame", "reset",
 ]  # fmt: skip
 
 

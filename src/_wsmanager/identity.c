@@ -97,13 +97,20 @@ wsm_identity_id(WsmState *state, PyObject *id)
 }
 
 static PyObject *
+identity_refuse_mapping(WsmState *state)
+{
+    PyErr_SetString(state->errors.InvalidUserContext,
+                    "the context is a mapping without \"user_id\"");
+    return NULL;
+}
+
+static PyObject *
 identity_from_mapping(WsmState *state, PyObject *context)
 {
     PyObject *id = PyObject_GetItem(context, state->names.user_id);
     if (id == NULL) {
         if (PyErr_ExceptionMatches(PyExc_KeyError)) {
-            PyErr_SetString(state->errors.InvalidUserContext,
-                            "the context is a mapping without \"user_id\"");
+            return identity_refuse_mapping(state);
         }
         return NULL;
     }
@@ -176,7 +183,7 @@ wsm_identity_key(WsmState *state, PyObject *context)
             return NULL;
         }
         if (found == 0) {
-            return identity_from_mapping(state, context);
+            return identity_refuse_mapping(state);
         }
     }
     else if (PyDict_Check(context)) {
