@@ -28,6 +28,7 @@ TREES = {
             (await b).emit_event("a")
             c = later(ctx)
             call(c)
+            later(ctx).close()
             d = asyncio.create_task(later(ctx))
             await asyncio.gather(later(1), later(2))
             return later(ctx)

@@ -214,12 +214,14 @@ static PyMethodDef face_methods[] = {
             "message), to all of\nthe user's connections; gives a "
             "Delivery."),
     WSM_ROW("send_to_thread", send_to_thread,
-            "send_to_thread($self, /, thread_id, message)\n--\n\n"
+            "send_to_thread($self, /, thread_id, message=None, "
+            "message_data=None)\n--\n\n"
             "Send a message to the user's connections that show this chat "
             "thread; the Delivery\nis false if there are none. A thread id "
             "is never a user id."),
     WSM_ROW("broadcast_to_thread", send_to_thread,
-            "broadcast_to_thread($self, /, thread_id, message)\n--\n\n"
+            "broadcast_to_thread($self, /, thread_id, message=None, "
+            "message_data=None)\n--\n\n"
             "The same as send_to_thread()."),
     WSM_ROW("send_message", send_message,
             "send_message($self, /, connection_id, message)\n--\n\n"

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ast
+from typing import Final
+
+#: A coroutine's own methods: to use them is no sign of a mistake.
+PROTOCOL: Final = frozenset({"send", "throw", "close", "__await__"})
 
 
 def function_at(module: ast.Module, line: int, column: int) -> ast.AST | None:
@@ -29,8 +33,7 @@ def never_awaited(function: ast.AST, name: str) -> str:
         node = pending.pop()
         if isinstance(node, ast.Attribute) and _is(node.value, name):
             loads += 1
-            # A coroutine's own methods are no sign of a mistake.
-            if node.attr not in ("send", "throw", "close", "__await__"):
+            if node.attr not in PROTOCOL:
                 attribute = attribute or node.attr
             continue
         if isinstance(node, ast.Compare) and _is(node.left, name):

@@ -22,6 +22,7 @@ from .names import (
 from .place import Place
 from .scope import COMPREHENSIONS
 from .sites import Site, label, position
+from .usage import PROTOCOL
 from .values import UNKNOWN, Attr, Call, Global, Ref, Value, needs_tree
 
 _SENDS = ("emit", "send", "broadcast")
@@ -180,7 +181,7 @@ class Walker:
         yield from self._awaited("await", node, node.value, place, ())
 
     def _attribute(self, node: ast.Attribute, place: Place) -> Iterator[Site]:
-        if isinstance(node.value, ast.Call):
+        if isinstance(node.value, ast.Call) and node.attr not in PROTOCOL:
             yield from self._unused(node.value, place, f"its attribute {node.attr!r} is used")
 
     def _class(self, node: ast.ClassDef, place: Place) -> Iterator[Site]:
