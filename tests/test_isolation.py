@@ -256,7 +256,7 @@ class RemovesByIdAlone(Backend):
 def test_control_each_kind_of_leak_is_found(bug: type[Backend]) -> None:
     machine = type("Buggy", (IsolationMachine,), {"backend": bug()})
     with pytest.raises(BaseException) as caught:
-        run_machines(machine, 60, 40, shrink=False)
+        run_machines(machine, 1000, 40, shrink=False)
     assert not isinstance(caught.value, KeyboardInterrupt)
 
 
