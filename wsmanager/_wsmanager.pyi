@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
-from typing import Any, Final, Generic, Literal, NoReturn, SupportsIndex, TypeVar, final, overload
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Any, Generic, Literal, NoReturn, SupportsIndex, TypeVar, final, overload
 
 _T = TypeVar("_T")
 
@@ -175,7 +175,6 @@ class UnifiedWebSocketManager:
     _connections: Mapping[str, Any]
     def __len__(self) -> int: ...
     def __bool__(self) -> Literal[True]: ...
-
     def add_connection(
         self,
         websocket: Any,
@@ -188,7 +187,11 @@ class UnifiedWebSocketManager:
     def remove_connection(self, connection_id: str | Connection | Any) -> Answer[bool]: ...
     def remove_connection_by_user(self, user_id: str | None = None) -> Answer[int]: ...
     def connect_user(
-        self, user_id: str, websocket: Any, connection_id: str | None = None, thread_id: str | None = None
+        self,
+        user_id: str,
+        websocket: Any,
+        connection_id: str | None = None,
+        thread_id: str | None = None,
     ) -> ConnectionId: ...
     def disconnect_user(
         self, user_id: str, websocket: Any = None, code: int = 1000, reason: str = ""

@@ -11,8 +11,8 @@ import gc
 import sys
 import warnings
 
-import wsmanager  # noqa: E402
-from wsmanager import _wsmanager as core  # noqa: E402
+import wsmanager
+from wsmanager import _wsmanager as core
 
 # What fails must be ours: neither msgspec nor the interpreter's own byte code
 # (MAKE_FUNCTION of 3.12, dict iterators of 3.11) survives every failed
