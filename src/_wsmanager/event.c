@@ -150,7 +150,8 @@ wsm_event_id(WsmEvent *event)
     }
     const char *id =
         (const char *)event->buffer + event->json_at + WSM_ID_PREFIX_SIZE;
-    return PyUnicode_FromStringAndSize(id, strchr(id, '"') - id);
+    const char *end = memchr(id, '"', WSM_EPOCH_DIGITS + 1 + WSM_SEQ_DIGITS);
+    return PyUnicode_FromStringAndSize(id, end - id);
 }
 
 const unsigned char *

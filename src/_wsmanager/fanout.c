@@ -227,6 +227,7 @@ wsm_fanout(WsmManager *manager, WsmEvent *event)
     else {
         delivery->backlog = fan.backlog;
     }
+    wsm_batch_drop(&fan.batch); /* what was reserved and not needed */
     Py_DECREF(event);
     return (PyObject *)delivery;
 }

@@ -235,8 +235,9 @@ class _Collector:
                     self._target(
                         item.optional_vars, "opaque", None, item.optional_vars, block, fallback
                     )
-        elif hasattr(node, "handlers"):
-            for handler in node.handlers:
+        elif hasattr(node, "handlers"):  # ast.Try, and ast.TryStar where there is one
+            handlers: list[ast.ExceptHandler] = getattr(node, "handlers", [])
+            for handler in handlers:
                 if handler.name:
                     self._add(handler.name, "opaque", None, handler, block, fallback)
         elif isinstance(node, ast.Match):
