@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import time
 import weakref
@@ -300,6 +301,10 @@ def test_a_thousand_forks(isolated: Callable[..., Any]) -> None:
 # -- sub-interpreters (F13) and two module objects ------------------------------
 
 
+@pytest.mark.skipif(
+    sys.version_info[:2] == (3, 12),
+    reason="CPython 3.12 aborts where isolated interpreters import asyncio, without us as well",
+)
 @pytest.mark.timeout(120)
 def test_subinterpreters_are_refused_or_apart(isolated: Callable[..., Any]) -> None:
     outcome = isolated("subinterpreters.py", 10, timeout=90)
