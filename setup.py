@@ -38,6 +38,7 @@ BASE_FLAGS = [
     "-Wstrict-prototypes",
     "-Wvla",
     "-fvisibility=hidden",
+    "-fno-plt",
 ]
 
 SANITIZERS = {"address", "undefined", "leak", "thread"}

@@ -1,12 +1,12 @@
-/* Finds or makes a manager, after one availability check per loop that all
- * who wait on that loop share. The check is a task of its own: a caller that
- * is cancelled takes nothing from the others.
+/* Finds or makes a manager, after the loop's availability check.
  * Invariant: no lock, and nothing of the registry, is held while it waits. */
 #include "acquire.h"
 
+#include "check.h"
 #include "compat.h"
 #include "registry.h"
 #include "results.h"
+#include "settings.h"
 
 typedef struct {
     PyObject_HEAD
@@ -14,41 +14,47 @@ typedef struct {
     PyObject *key; /* owned */
     PyObject *context; /* owned */
     PyObject *mode; /* owned */
-    WsmManager *manager; /* owned or NULL: found when called */
-    PyObject *inner; /* owned or NULL: the wait for the check */
-    PyObject *task; /* owned or NULL: the check, while we count as waiting */
-    bool started;
-    bool over;
+    WsmSlot manager; /* owned or NULL: found when called */
+    WsmSlot inner; /* owned or NULL: the wait for the check */
+    WsmSlot task; /* owned or NULL: the check, while we count as waiting */
+    WSM_SHARED(bool) started;
+    WSM_SHARED(bool) over;
+    bool finalized;
 } WsmAcquire;
 
-/* Memory of the last one that went, if it is still there: a hit makes and
- * drops one, and nothing else. */
 static WsmAcquire *
 acquire_alloc(WsmState *state)
 {
-    PyObject *spare = state->spare_acquire;
-    if (WSM_KEEPS_SPARE && spare != NULL) {
-        state->spare_acquire = NULL;
-        return (WsmAcquire *)PyObject_Init(spare, state->types.ManagerAcquire);
+    WsmAcquire *self =
+        PyObject_GC_New(WsmAcquire, state->types.ManagerAcquire);
+    if (self != NULL) {
+        self->state = state;
+        self->key = NULL;
+        self->context = NULL;
+        self->mode = NULL;
+        self->inner = NULL;
+        self->task = NULL;
+        self->finalized = false;
     }
-    return PyObject_GC_New(WsmAcquire, state->types.ManagerAcquire);
+    return self;
 }
 
+/* A hit makes one and drops it, and nothing else: the memory of the last
+ * that went, all empty but for its manager, if it is still there. */
 PyObject *
 wsm_acquire_hit(WsmState *state, WsmManager *manager)
 {
-    WsmAcquire *self = acquire_alloc(state);
-    if (self == NULL) {
+    WsmAcquire *self = (WsmAcquire *)state->spare_acquire;
+    if (WSM_KEEPS_SPARE && self != NULL) {
+        state->spare_acquire = NULL;
+        Py_INCREF(Py_TYPE(self));
+        _Py_NewReference((PyObject *)self);
+    }
+    else if ((self = acquire_alloc(state)) == NULL) {
         Py_XDECREF(manager);
         return NULL;
     }
-    self->state = state;
-    self->key = NULL;
-    self->context = NULL;
-    self->mode = NULL;
-    self->manager = manager;
-    self->inner = NULL;
-    self->task = NULL;
+    self->manager = (PyObject *)manager;
     self->started = false;
     self->over = false;
     /* Not tracked: it waits for nothing, so nothing leads back to it but
@@ -72,171 +78,15 @@ wsm_acquire_miss(WsmState *state, PyObject *key, PyObject *context,
     return (PyObject *)self;
 }
 
-/* -- the shared check ---------------------------------------------------- */
-
-/* checks: address of a loop to [the check's task, how many wait for it]. */
-static PyObject *
-acquire_forget(WsmState *state, PyObject *task)
-{
-    PyObject *items = PyDict_Items(state->checks);
-    if (items == NULL) {
-        return NULL;
-    }
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(items); i++) {
-        PyObject *pair = PyList_GET_ITEM(items, i);
-        PyObject *entry = PyTuple_GET_ITEM(pair, 1);
-        if (PyList_GET_ITEM(entry, 0) == task &&
-            PyDict_DelItem(state->checks, PyTuple_GET_ITEM(pair, 0)) < 0) {
-            Py_DECREF(items);
-            return NULL;
-        }
-    }
-    Py_DECREF(items);
-    Py_RETURN_NONE;
-}
-
-PyObject *
-wsm_acquire_check_done(PyObject *module, PyObject *task)
-{
-    return acquire_forget(wsm_state_of(module), task);
-}
-
-/* Add n to the waiters of an entry; how many there are then, -1 on error. */
-static long
-acquire_count(PyObject *entry, long n)
-{
-    long waiting = PyLong_AsLong(PyList_GET_ITEM(entry, 1)) + n;
-    PyObject *value = PyLong_FromLong(waiting);
-    if (value == NULL || PyList_SetItem(entry, 1, value) < 0) {
-        return -1;
-    }
-    return waiting;
-}
-
-/* The entry of a running check, borrowed; NULL without an exception. */
-static PyObject *
-acquire_entry(WsmState *state, PyObject *task)
-{
-    PyObject *key, *entry;
-    Py_ssize_t at = 0;
-    while (PyDict_Next(state->checks, &at, &key, &entry)) {
-        if (PyList_GET_ITEM(entry, 0) == task) {
-            return entry;
-        }
-    }
-    return NULL;
-}
-
-/* We wait no longer. A check that nobody waits for is cancelled. */
-static void
-acquire_leave(WsmAcquire *self)
-{
-    PyObject *task = self->task;
-    self->task = NULL;
-    if (task == NULL) {
-        return;
-    }
-    PyObject *saved = wsm_error_take();
-    PyObject *entry = acquire_entry(self->state, task);
-    if (entry != NULL) {
-        long waiting = acquire_count(entry, -1);
-        PyObject *result = NULL;
-        if (waiting == 0) {
-            /* Out of the table first: who comes now starts another. */
-            result = acquire_forget(self->state, task);
-            Py_XDECREF(result);
-            result =
-                PyObject_CallMethodNoArgs(task, self->state->names.cancel);
-        }
-        if (waiting < 0 || (waiting == 0 && result == NULL)) {
-            wsm_unraisable(task);
-        }
-        Py_XDECREF(result);
-    }
-    Py_DECREF(task);
-    wsm_error_restore(saved);
-}
-
-static PyObject *
-acquire_start_check(WsmState *state, PyObject *loop, PyObject *key,
-                    PyObject *check)
-{
-    PyObject *task = NULL, *result = NULL;
-    PyObject *coroutine = PyObject_CallNoArgs(check);
-
-    if (coroutine == NULL) {
-        return NULL;
-    }
-    task =
-        PyObject_CallMethodOneArg(loop, state->names.create_task, coroutine);
-    Py_DECREF(coroutine);
-    if (task == NULL) {
-        return NULL;
-    }
-    PyObject *entry = Py_BuildValue("[Oi]", task, 0);
-    if (entry == NULL) {
-        goto failed;
-    }
-    int stored = PyDict_SetItem(state->checks, key, entry);
-    Py_DECREF(entry);
-    if (stored < 0) {
-        goto failed;
-    }
-    result = PyObject_CallMethodOneArg(task, state->names.add_done_callback,
-                                       state->check_done);
-    if (result == NULL) {
-        goto failed;
-    }
-    Py_DECREF(result);
-    return task;
-failed:
-    result = PyObject_CallMethodNoArgs(task, state->names.cancel);
-    Py_XDECREF(result);
-    Py_DECREF(task);
-    return NULL;
-}
-
-/* The running check of a loop: 1 and *task owned; 0; -1 with an error. */
-static int
-acquire_running(WsmState *state, PyObject *key, PyObject **task)
-{
-    PyObject *entry = NULL;
-    int found = PyDict_GetItemRef(state->checks, key, &entry);
-    *task = found > 0 ? Py_NewRef(PyList_GET_ITEM(entry, 0)) : NULL;
-    Py_XDECREF(entry);
-    return found;
-}
-
 /* The iterator that waits for this loop's check, begun if there is none. */
 static PyObject *
 acquire_wait(WsmAcquire *self, PyObject *check)
 {
     WsmState *state = self->state;
-    PyObject *loop, *task = NULL, *iterator = NULL;
-    int found = wsm_running_loop(state, &loop);
+    PyObject *iterator = NULL;
+    PyObject *task = wsm_check_join(state, check);
 
-    if (found <= 0) {
-        if (found == 0) {
-            PyErr_SetString(PyExc_RuntimeError,
-                            "the availability check needs a running asyncio "
-                            "event loop");
-        }
-        return NULL;
-    }
-    PyObject *key = PyLong_FromVoidPtr(loop);
-    if (key == NULL) {
-        return NULL;
-    }
-    if (acquire_running(state, key, &task) == 0) {
-        task = acquire_start_check(state, loop, key, check);
-    }
-    Py_DECREF(key);
     if (task == NULL) {
-        return NULL;
-    }
-    PyObject *entry = acquire_entry(state, task);
-    if (entry != NULL && acquire_count(entry, 1) < 0) {
-        Py_DECREF(task);
         return NULL;
     }
     self->task = task;
@@ -246,6 +96,16 @@ acquire_wait(WsmAcquire *self, PyObject *check)
         Py_DECREF(shielded);
     }
     return iterator;
+}
+
+/* We wait no longer. */
+static void
+acquire_leave(WsmAcquire *self)
+{
+    PyObject *task = wsm_slot_take(&self->task);
+    if (task != NULL) {
+        wsm_check_leave(self->state, task);
+    }
 }
 
 /* -- the one step -------------------------------------------------------- */
@@ -302,16 +162,27 @@ acquire_stepped(WsmAcquire *self, PyObject *inner, PySendResult how,
 }
 
 static PySendResult
+acquire_refuse_second(void)
+{
+    PyErr_SetString(PyExc_RuntimeError,
+                    "get_websocket_manager_async() is being awaited "
+                    "already");
+    return PYGEN_ERROR;
+}
+
+static PySendResult
 acquire_begin(WsmAcquire *self, PyObject **result)
 {
     WsmState *state = self->state;
 
     self->started = true;
-    if (self->manager != NULL) {
+    *result = wsm_slot_take(&self->manager);
+    if (*result != NULL) {
         self->over = true;
-        *result = (PyObject *)self->manager;
-        self->manager = NULL;
         return PYGEN_RETURN;
+    }
+    if (self->key == NULL) {
+        return acquire_refuse_second(); /* another thread has the manager */
     }
     WsmManager *found = wsm_registry_find(state->registry, self->key);
     if (found != NULL) {
@@ -322,7 +193,8 @@ acquire_begin(WsmAcquire *self, PyObject **result)
     if (PyErr_Occurred()) {
         return PYGEN_ERROR;
     }
-    PyObject *check = Py_XNewRef(state->settings.availability_check);
+    PyObject *check =
+        wsm_settings_object(state, &state->settings.availability_check);
     if (check == NULL) {
         return acquire_finish(self, true, result);
     }
@@ -347,13 +219,9 @@ acquire_step(WsmAcquire *self, PyObject *value, PyObject **result)
     if (!self->started) {
         return acquire_begin(self, result);
     }
-    PyObject *inner = self->inner;
-    self->inner = NULL;
+    PyObject *inner = wsm_slot_take(&self->inner);
     if (inner == NULL) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "get_websocket_manager_async() is being awaited "
-                        "already");
-        return PYGEN_ERROR;
+        return acquire_refuse_second();
     }
     PySendResult how = PyIter_Send(inner, value, result);
     return acquire_stepped(self, inner, how, result);
@@ -381,10 +249,17 @@ acquire_give(PySendResult how, PyObject *result)
 static PyObject *
 acquire_iternext(PyObject *op)
 {
-    PyObject *result;
-    PySendResult how = acquire_step((WsmAcquire *)op, Py_None, &result);
+    WsmAcquire *self = (WsmAcquire *)op;
+    PyObject *result = self->over ? NULL : wsm_slot_take(&self->manager);
+    if (result != NULL) {
+        self->started = true;
+        self->over = true;
+        wsm_raise_stop_fast(self->state, result);
+        return NULL;
+    }
+    PySendResult how = acquire_step(self, Py_None, &result);
     if (how == PYGEN_RETURN) {
-        wsm_raise_stop_fast(((WsmAcquire *)op)->state, result);
+        wsm_raise_stop_fast(self->state, result);
         return NULL;
     }
     return result;
@@ -410,9 +285,8 @@ static PyObject *
 acquire_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 {
     WsmAcquire *self = (WsmAcquire *)op;
-    PyObject *inner = self->inner, *result;
+    PyObject *inner = wsm_slot_take(&self->inner), *result;
 
-    self->inner = NULL;
     wsm_raise_thrown(args, nargs);
     self->started = true;
     if (inner == NULL || self->over) {
@@ -439,8 +313,7 @@ static PyObject *
 acquire_close(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     WsmAcquire *self = (WsmAcquire *)op;
-    PyObject *inner = self->inner;
-    self->inner = NULL;
+    PyObject *inner = wsm_slot_take(&self->inner);
     self->started = true;
     self->over = true;
     acquire_leave(self);
@@ -489,6 +362,7 @@ static void
 acquire_finalize(PyObject *op)
 {
     WsmAcquire *self = (WsmAcquire *)op;
+    self->finalized = true;
     acquire_leave(self);
     if (self->started) {
         return;
@@ -527,26 +401,40 @@ acquire_clear(PyObject *op)
     return 0;
 }
 
+/* A hit that was awaited: it holds nothing any more, was never tracked, and
+ * has its memory to leave. */
+static bool
+acquire_spare(WsmAcquire *self)
+{
+    WsmState *state = self->state;
+    if (!WSM_KEEPS_SPARE || !self->over || self->finalized ||
+        self->key != NULL || self->manager != NULL ||
+        state->spare_acquire != NULL) {
+        return false;
+    }
+    state->spare_acquire = (PyObject *)self;
+    return true;
+}
+
 static void
 acquire_dealloc(PyObject *op)
 {
+    WsmAcquire *self = (WsmAcquire *)op;
     PyTypeObject *type = Py_TYPE(op);
-    if ((!((WsmAcquire *)op)->started || ((WsmAcquire *)op)->task != NULL) &&
+
+    wsm_stop_forget(self->state);
+    if (acquire_spare(self)) {
+        Py_DECREF(type);
+        return;
+    }
+    if ((!self->started || self->task != NULL) &&
         PyObject_CallFinalizerFromDealloc(op) < 0) {
         return;
     }
-    WsmState *state = ((WsmAcquire *)op)->state;
     PyObject_GC_UnTrack(op);
     acquire_clear(op);
-    Py_CLEAR(((WsmAcquire *)op)->key);
-    wsm_stop_forget(state);
-    if (WSM_KEEPS_SPARE && state->spare_acquire == NULL &&
-        !PyObject_GC_IsFinalized(op)) {
-        state->spare_acquire = op;
-    }
-    else {
-        PyObject_GC_Del(op);
-    }
+    Py_CLEAR(self->key);
+    PyObject_GC_Del(op);
     Py_DECREF(type);
 }
 

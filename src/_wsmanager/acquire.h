@@ -12,9 +12,6 @@ PyObject *wsm_acquire_hit(WsmState *state, WsmManager *manager);
 PyObject *wsm_acquire_miss(WsmState *state, PyObject *key, PyObject *context,
                            PyObject *mode);
 
-/* A shared availability check has ended: check_done(task). */
-PyObject *wsm_acquire_check_done(PyObject *module, PyObject *task);
-
 extern PyType_Spec wsm_acquire_spec;
 
 #endif

@@ -73,7 +73,6 @@ wsm_batch_add(WsmBatch *batch, WsmConnection *connection, WsmEvent *event)
     job->connection = (WsmConnection *)Py_NewRef((PyObject *)connection);
     job->first = batch->event_count;
     job->count = 0;
-    job->fd = -1;
     job->way = WSM_WAY_LIBRARY;
     job->taken = 0;
     if (event != NULL) {

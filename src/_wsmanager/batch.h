@@ -7,7 +7,6 @@
 typedef struct {
     WsmConnection *connection; /* owned; busy, made so by whoever added it */
     uint32_t first, count; /* its events in the batch */
-    int fd;
     WsmWay way;
     Py_ssize_t taken; /* bytes, or -errno */
 } WsmJob;
@@ -19,6 +18,7 @@ typedef struct {
     PyObject **events; /* owned */
     uint32_t job_count, job_capacity;
     uint32_t event_count, event_capacity;
+    int64_t written_at; /* ns: when the system calls were over */
     WsmJob first_jobs[WSM_BATCH_INLINE];
     PyObject *first_events[WSM_BATCH_INLINE];
 } WsmBatch;

@@ -2,23 +2,9 @@
  * first sign of an end. */
 #include "channel.h"
 
-#include <errno.h>
-#include <limits.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
-
-#ifdef __linux__
-#include <linux/sockios.h>
-#endif
-
 #include "args.h"
 #include "compat.h"
-
-#define WSM_IOV_MAX 64
+#include "wire.h"
 
 /* A method without arguments as a truth value: 1, 0, or -1 with an error. */
 static int
@@ -46,9 +32,49 @@ channel_number(WsmChannel *channel)
     return number;
 }
 
+/* True if asyncio's own transport is not closing, or holds nothing: what its
+ * methods come down to, read without running Python. False: ask them. */
+static bool
+channel_reads_open(WsmChannel *channel)
+{
+    PyObject *closing =
+        PyObject_GetAttr(channel->transport, channel->state->names._closing);
+    bool open = closing == Py_False;
+    if (closing == NULL) {
+        PyErr_Clear(); /* then its method tells */
+    }
+    Py_XDECREF(closing);
+    return open;
+}
+
+static bool
+channel_reads_empty(WsmChannel *channel)
+{
+    PyObject *buffer =
+        PyObject_GetAttr(channel->transport, channel->state->names._buffer);
+    Py_ssize_t size = buffer == NULL ? -1 : PyObject_Size(buffer);
+    if (size < 0) {
+        PyErr_Clear(); /* then its method tells */
+    }
+    Py_XDECREF(buffer);
+    return size == 0;
+}
+
+static int
+channel_is_closing(WsmChannel *channel)
+{
+    return channel->known && channel_reads_open(channel)
+               ? 0
+               : channel_ask(channel->transport,
+                             channel->state->names.is_closing);
+}
+
 Py_ssize_t
 wsm_channel_buffered(WsmChannel *channel)
 {
+    if (channel->known && channel_reads_empty(channel)) {
+        return 0;
+    }
     PyObject *size = PyObject_CallMethodNoArgs(
         channel->transport, channel->state->names.get_write_buffer_size);
     if (size == NULL) {
@@ -63,8 +89,10 @@ wsm_channel_buffered(WsmChannel *channel)
 static WsmWay
 channel_judge(WsmChannel *channel)
 {
-    int closing =
-        channel_ask(channel->transport, channel->state->names.is_closing);
+#ifdef WSM_PLANT_KEEP_FD
+    return channel->fd < 0 ? WSM_WAY_GONE : WSM_WAY_DIRECT;
+#endif
+    int closing = channel_is_closing(channel);
     if (closing != 0) {
         return closing < 0 ? WSM_WAY_LIBRARY : WSM_WAY_GONE;
     }
@@ -106,52 +134,6 @@ wsm_channel_check(WsmChannel *channel)
     return way;
 }
 
-static Py_ssize_t
-channel_sendmsg(int fd, struct iovec *iov, size_t n)
-{
-    struct msghdr message;
-    ssize_t taken;
-
-    memset(&message, 0, sizeof(message));
-    message.msg_iov = iov;
-    message.msg_iovlen = n;
-    do {
-        taken = n == 1 ? send(fd, iov->iov_base, iov->iov_len,
-                              MSG_DONTWAIT | MSG_NOSIGNAL)
-                       : sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    } while (taken < 0 && errno == EINTR);
-    return taken < 0 ? -(Py_ssize_t)errno : taken;
-}
-
-Py_ssize_t
-wsm_channel_send(int fd, PyObject *const *events, uint32_t n)
-{
-    struct iovec iov[WSM_IOV_MAX];
-    Py_ssize_t total = 0;
-    uint32_t at = 0;
-
-    while (at < n) {
-        size_t count = 0, wanted = 0;
-        for (; at < n && count < WSM_IOV_MAX; at++, count++) {
-            size_t size;
-            const unsigned char *data =
-                wsm_event_frame((const WsmEvent *)events[at], &size);
-            iov[count].iov_base = (void *)data;
-            iov[count].iov_len = size;
-            wanted += size;
-        }
-        Py_ssize_t taken = channel_sendmsg(fd, iov, count);
-        if (taken < 0) {
-            return total > 0 ? total : taken;
-        }
-        total += taken;
-        if ((size_t)taken < wanted) {
-            break;
-        }
-    }
-    return total;
-}
-
 int
 wsm_channel_handover(WsmChannel *channel, const unsigned char *data,
                      size_t size)
@@ -171,30 +153,28 @@ wsm_channel_handover(WsmChannel *channel, const unsigned char *data,
     return 0;
 }
 
+Py_ssize_t
+wsm_channel_send(const WsmChannel *channel, PyObject *const *events,
+                 uint32_t n)
+{
+#ifdef WSM_PLANT_COOKIE
+    if (wsm_wire_cookie(channel->fd) != channel->cookie) {
+        Py_FatalError("wsmanager: a write to another connection's socket");
+    }
+#endif
+    return wsm_wire_send(channel->fd, events, n);
+}
+
 size_t
 wsm_channel_unsent(const WsmChannel *channel)
 {
-#ifdef SIOCOUTQ
-    int unsent = 0;
-    if (!channel->closed && ioctl(channel->fd, SIOCOUTQ, &unsent) == 0 &&
-        unsent > 0) {
-        return (size_t)unsent;
-    }
-#endif
-    return 0;
+    return channel->closed ? 0 : wsm_wire_unsent(channel->fd);
 }
 
 void
 wsm_channel_user_timeout(WsmChannel *channel, double seconds)
 {
-#ifdef TCP_USER_TIMEOUT
-    unsigned int ms = (unsigned int)(seconds * 1000.0);
-    if (ms > 0) {
-        /* Fails on a Unix socket, where no peer can vanish silently. */
-        (void)setsockopt(channel->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms,
-                         sizeof(ms));
-    }
-#endif
+    wsm_wire_user_timeout(channel->fd, seconds);
 }
 
 void
@@ -210,6 +190,37 @@ wsm_channel_abort(WsmChannel *channel)
     wsm_error_restore(saved);
 }
 
+bool
+wsm_channel_bind(WsmChannel *channel, PyObject *connection)
+{
+    wsm_lock(&channel->lock);
+    bool free_ = channel->connection == NULL;
+    if (free_) {
+        channel->connection = Py_NewRef(connection);
+    }
+    wsm_unlock(&channel->lock);
+    return free_;
+}
+
+void
+wsm_channel_unbind(WsmChannel *channel)
+{
+    wsm_lock(&channel->lock);
+    PyObject *back = channel->connection;
+    channel->connection = NULL;
+    wsm_unlock(&channel->lock);
+    Py_XDECREF(back);
+}
+
+PyObject *
+wsm_channel_connection(WsmChannel *channel)
+{
+    wsm_lock(&channel->lock);
+    PyObject *connection = Py_XNewRef(channel->connection);
+    wsm_unlock(&channel->lock);
+    return connection;
+}
+
 /* -- the Python face ----------------------------------------------------- */
 
 static PyObject *
@@ -223,6 +234,9 @@ channel_info(WsmState *state, PyObject *transport, PyObject *name)
 static int
 channel_refuse_tls(WsmState *state, PyObject *transport)
 {
+#ifdef WSM_PLANT_TLS_DIRECT
+    return 0;
+#endif
     PyObject *const names[] = {state->names.sslcontext,
                                state->names.ssl_object};
     for (size_t i = 0; i < 2; i++) {
@@ -240,21 +254,48 @@ channel_refuse_tls(WsmState *state, PyObject *transport)
     return 0;
 }
 
+/* An attribute of a module that is imported already: 1, 0 or -1. */
 static int
-channel_is_stream(int fd)
+channel_imported(const char *module, const char *attribute, PyObject **found)
 {
-    struct sockaddr_storage address;
-    socklen_t size = sizeof(address);
-    int type = 0;
-    socklen_t type_size = sizeof(type);
-
-    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_size) != 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) != 0) {
-        return 0;
+    *found = NULL;
+    PyObject *name = PyUnicode_FromString(module);
+    PyObject *imported = name == NULL ? NULL : PyImport_GetModule(name);
+    Py_XDECREF(name);
+    if (imported == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
     }
-    return type == SOCK_STREAM &&
-           (address.ss_family == AF_INET || address.ss_family == AF_INET6 ||
-            address.ss_family == AF_UNIX);
+    int is = PyObject_GetOptionalAttrString(imported, attribute, found);
+    Py_DECREF(imported);
+    return is;
+}
+
+/* The transport and the socket's wrapper exactly as asyncio makes them: then
+ * what they would answer is read, or asked of the socket inside. */
+static int
+channel_recognize(WsmChannel *self)
+{
+    PyObject *type;
+    if (channel_imported("asyncio.selector_events", "_SelectorSocketTransport",
+                         &type) < 0) {
+        return -1;
+    }
+    self->known = type == (PyObject *)Py_TYPE(self->transport);
+    Py_XDECREF(type);
+    if (channel_imported("asyncio.trsock", "TransportSocket", &type) < 0) {
+        return -1;
+    }
+    if (type == (PyObject *)Py_TYPE(self->socket)) {
+        PyObject *inside =
+            PyObject_GetAttr(self->socket, self->state->names._sock);
+        if (inside == NULL) {
+            Py_DECREF(type);
+            return -1;
+        }
+        Py_SETREF(self->socket, inside);
+    }
+    Py_XDECREF(type);
+    return 0;
 }
 
 static int
@@ -274,16 +315,22 @@ channel_attach(WsmChannel *self, PyObject *transport)
         PyErr_SetString(PyExc_ValueError, "the transport has no socket");
         return -1;
     }
+    if (channel_recognize(self) < 0) {
+        return -1;
+    }
     self->fd = channel_number(self);
     if (self->fd == -1 && PyErr_Occurred()) {
         return -1;
     }
-    if (self->fd < 0 || !channel_is_stream(self->fd)) {
+    if (self->fd < 0 || !wsm_wire_is_stream(self->fd)) {
         PyErr_SetString(PyExc_ValueError,
                         "the transport's socket is not a connected TCP or "
                         "Unix stream");
         return -1;
     }
+#ifdef WSM_PLANT_COOKIE
+    self->cookie = wsm_wire_cookie(self->fd);
+#endif
     /* What every write will ask; better refused now than at the first. */
     if (wsm_channel_buffered(self) < 0 ||
         channel_ask(transport, state->names.is_closing) < 0) {
@@ -333,7 +380,7 @@ channel_closed(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     WsmChannel *self = (WsmChannel *)op;
     self->closed = true;
-    PyObject *connection = Py_XNewRef(self->connection);
+    PyObject *connection = wsm_channel_connection(self);
     if (connection != NULL) {
         self->state->on_lost(connection, "closed");
         Py_DECREF(connection);
@@ -352,7 +399,7 @@ static PyObject *
 channel_resume(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     WsmChannel *self = (WsmChannel *)op;
-    PyObject *connection = Py_XNewRef(self->connection);
+    PyObject *connection = wsm_channel_connection(self);
     if (connection != NULL) {
         self->state->on_resume(connection);
         Py_DECREF(connection);
@@ -364,7 +411,7 @@ static PyObject *
 channel_flush(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     WsmChannel *self = (WsmChannel *)op;
-    PyObject *connection = Py_XNewRef(self->connection);
+    PyObject *connection = wsm_channel_connection(self);
     if (connection != NULL) {
         self->state->on_flush(connection);
         Py_DECREF(connection);

@@ -6,6 +6,7 @@
 #define WSM_CHANNEL_H
 
 #include "event.h"
+#include "lock.h"
 #include "state.h"
 
 typedef enum {
@@ -21,21 +22,34 @@ typedef struct {
     PyObject *transport; /* owned */
     PyObject *socket; /* owned: asked for its number before each write */
     PyObject *ready; /* owned or NULL */
-    PyObject *connection; /* owned while it is registered, else NULL */
+    WsmLock lock;
+    PyObject *connection; /* owned while it is registered, guarded by lock */
     uint64_t written; /* bytes given to the kernel by us */
     uint64_t acknowledged; /* of them, as seen at the last look */
     int64_t stuck_since; /* ns; 0: the peer takes what is sent */
     int fd;
     bool open;
     bool closed;
+    bool known; /* asyncio's own transport: read, where that says enough */
+#ifdef WSM_PLANT_COOKIE
+    uint64_t cookie;
+#endif
 } WsmChannel;
+
+/* Tell it its connection: false if it serves another one already. */
+bool wsm_channel_bind(WsmChannel *channel, PyObject *connection);
+void wsm_channel_unbind(WsmChannel *channel);
+
+/* Its connection, a new reference; NULL without an exception. */
+PyObject *wsm_channel_connection(WsmChannel *channel);
 
 /* May the next frame go the direct way? Runs the transport's methods. */
 WsmWay wsm_channel_check(WsmChannel *channel);
 
 /* Write the frames of n events in one call; bytes taken, or -errno. Touches
  * no Python object's reference count: the GIL may be released. */
-Py_ssize_t wsm_channel_send(int fd, PyObject *const *events, uint32_t n);
+Py_ssize_t wsm_channel_send(const WsmChannel *channel, PyObject *const *events,
+                            uint32_t n);
 
 /* Give the transport bytes that must follow what was written. 0 or -1. */
 int wsm_channel_handover(WsmChannel *channel, const unsigned char *data,

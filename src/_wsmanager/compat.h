@@ -75,16 +75,46 @@ wsm_unraisable(PyObject *where)
 
 /* True if a weak reference to the object exists, or ever made a list. */
 #if PY_VERSION_HEX >= 0x030C0000
-#define WSM_HAS_WEAKREFS(op) (PyObject_IsTrue_weakrefs((PyObject *)(op)))
+#define WSM_HAS_WEAKREFS(op) (wsm_has_weakrefs((PyObject *)(op)))
 static inline bool
-PyObject_IsTrue_weakrefs(PyObject *op)
+wsm_has_weakrefs(PyObject *op)
 {
     PyObject **list = PyObject_GET_WEAKREFS_LISTPTR(op);
+#ifdef Py_GIL_DISABLED
+    return list != NULL && __atomic_load_n(list, __ATOMIC_ACQUIRE) != NULL;
+#else
     return list != NULL && *list != NULL;
+#endif
 }
 #else
 #define WSM_HAS_WEAKREFS(op) ((op)->weakrefs != NULL)
 #endif
+
+/* What the dict has for key, a new reference; value, put in, if it had
+ * nothing. 1, 0, or -1 with an exception. PyDict_SetDefaultRef() of 3.13
+ * counts an insertion that fails for want of memory, and gives 0: the dict's
+ * next growth would crash. With the GIL two steps are as good as one, for
+ * keys of exact str or int. */
+static inline int
+wsm_dict_claim(PyObject *dict, PyObject *key, PyObject *value,
+               PyObject **result)
+{
+#if PY_VERSION_HEX >= 0x030D0000 && !defined(Py_GIL_DISABLED)
+    int found = PyDict_GetItemRef(dict, key, result);
+    if (found == 0) {
+        found = PyDict_SetItem(dict, key, value);
+        *result = found < 0 ? NULL : Py_NewRef(value);
+    }
+    return found;
+#else
+    int found = PyDict_SetDefaultRef(dict, key, value, result);
+    if (found == 0 && PyErr_Occurred()) {
+        Py_CLEAR(*result);
+        return -1;
+    }
+    return found;
+#endif
+}
 
 /* asyncio has one call that swaps the current task: see task.c. */
 #if PY_VERSION_HEX >= 0x030C0000
@@ -101,12 +131,28 @@ PyObject_IsTrue_weakrefs(PyObject *op)
 #define WSM_REUSES_STOP 0
 #endif
 
+/* Whether "nobody else holds it" can be read off an object. Without the GIL
+ * a count is in two parts, and another thread may be looking it up. */
+#ifdef Py_GIL_DISABLED
+#define WSM_COUNTS_ARE_EXACT 0
+#else
+#define WSM_COUNTS_ARE_EXACT 1
+#endif
+
 /* With the GIL a destructor may leave its memory to the next object without
  * a lock, which destructors never take. */
 #ifdef Py_GIL_DISABLED
 #define WSM_KEEPS_SPARE 0
 #else
 #define WSM_KEEPS_SPARE 1
+#endif
+
+/* With the GIL a reference that the table owns may be taken anew without a
+ * lock; see front.h. */
+#ifdef Py_GIL_DISABLED
+#define WSM_KEEPS_FRONT 0
+#else
+#define WSM_KEEPS_FRONT 1
 #endif
 
 #endif

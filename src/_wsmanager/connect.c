@@ -8,6 +8,7 @@
 #include "record.h"
 #include "registry.h"
 #include "results.h"
+#include "stray.h"
 #include "verdict.h"
 #include "waiters.h"
 
@@ -45,9 +46,10 @@ static PyObject *
 connect_new_id(WsmState *state)
 {
     char text[48];
-    PyOS_snprintf(text, sizeof(text), "%08lx-%llu",
-                  (unsigned long)(state->epoch_seed[1] >> 32),
-                  (unsigned long long)++state->next_connection);
+    PyOS_snprintf(
+        text, sizeof(text), "%08lx-%llu",
+        (unsigned long)(state->epoch_seed[1] >> 32),
+        (unsigned long long)wsm_shared_add(&state->next_connection, 1));
     return PyUnicode_FromString(text);
 }
 
@@ -63,6 +65,10 @@ connect_known(WsmManager *self, const WsmArrival *arrival, PyObject **id)
 
     if (known == NULL) {
         return PyErr_Occurred() ? -1 : 0;
+    }
+    if (!known->open) {
+        Py_DECREF(known); /* just leaving, in another thread */
+        return 0;
     }
     PyObject *closed =
         PyObject_CallMethodNoArgs(known->loop, state->names.is_closed);
@@ -101,30 +107,14 @@ static int
 connect_supersede(WsmManager *self, PyObject *id)
 {
     WsmConnection *old = wsm_manager_find(self, id);
-    int result = 0;
 
     if (old == NULL) {
         return PyErr_Occurred() ? -1 : 0;
     }
-    if (self->superseded == NULL) {
-        self->superseded = PyDict_New();
-    }
-    PyObject *due = NULL, *more = NULL;
-    if (self->superseded == NULL ||
-        PyDict_GetItemRef(self->superseded, id, &due) < 0) {
-        result = -1;
-    }
-    else {
-        more = PyLong_FromLong(1 + (due == NULL ? 0 : PyLong_AsLong(due)));
-        if (more == NULL || PyDict_SetItem(self->superseded, id, more) < 0) {
-            result = -1;
-        }
-    }
+    int result = wsm_manager_owe_removal(self, id);
     if (result == 0) {
         wsm_remove(old);
     }
-    Py_XDECREF(more);
-    Py_XDECREF(due);
     Py_DECREF(old);
     return result;
 }
@@ -154,13 +144,13 @@ connect_prune(WsmManager *self)
 }
 
 static int
-connect_attach(WsmManager *self, WsmConnection *connection)
+connect_attach(WsmManager *self, WsmConnection *connection, WsmResume *resume)
 {
     Py_ssize_t most = self->state->settings.max_connections_per_user;
-    int attached = wsm_manager_attach(self, connection, most);
+    int attached = wsm_manager_attach(self, connection, most, resume);
 
     if (attached == 0 && connect_prune(self)) {
-        attached = wsm_manager_attach(self, connection, most);
+        attached = wsm_manager_attach(self, connection, most, resume);
     }
     if (attached == 0) {
         PyErr_Format(self->state->errors.ConnectionLimitError,
@@ -172,18 +162,25 @@ connect_attach(WsmManager *self, WsmConnection *connection)
     return attached > 0 ? 0 : -1;
 }
 
-/* Into the tables, or out of everything again. */
+static void
+connect_refuse_channel(void)
+{
+    PyErr_SetString(PyExc_ValueError,
+                    "this channel serves another connection");
+}
+
+/* Into the tables, or out of them again. */
 static int
-connect_register(WsmManager *self, WsmConnection *connection, bool routed)
+connect_enter(WsmManager *self, WsmConnection *connection, WsmResume *resume)
 {
     WsmState *state = self->state;
 
-    if (connect_attach(self, connection) < 0) {
+    if (connect_attach(self, connection, resume) < 0) {
         return -1;
     }
-    connection->routed = routed;
-    if ((routed && PyDict_SetItem(state->registry->routed, connection->id,
-                                  self->key) < 0) ||
+    if ((connection->routed &&
+         PyDict_SetItem(state->registry->routed, connection->id, self->key) <
+             0) ||
         wsm_registry_enter(state->registry, connection) < 0) {
         PyObject *saved = wsm_error_take();
         WsmRefList dropped;
@@ -192,15 +189,39 @@ connect_register(WsmManager *self, WsmConnection *connection, bool routed)
         if (wsm_manager_detach(self, connection, &dropped, &left) < 0) {
             wsm_unraisable((PyObject *)connection);
         }
-        wsm_settle_pairs(&dropped, WSM_FAILED);
+        wsm_settle_pairs(&dropped, WSM_FAILED, "removed");
         wsm_error_restore(saved);
         return -1;
     }
-    if (connection->channel != NULL) {
-        Py_XSETREF(connection->channel->connection,
-                   Py_NewRef((PyObject *)connection));
-        wsm_channel_user_timeout(connection->channel,
-                                 state->settings.tcp_user_timeout);
+    return 0;
+}
+
+static int
+connect_register(WsmManager *self, WsmConnection *connection,
+                 WsmResume *resume)
+{
+    WsmChannel *channel = connection->channel;
+
+    if (channel != NULL &&
+        !wsm_channel_bind(channel, (PyObject *)connection)) {
+        connect_refuse_channel();
+        return -1;
+    }
+    if (connect_enter(self, connection, resume) < 0) {
+        if (channel != NULL) {
+            wsm_channel_unbind(channel);
+        }
+        return -1;
+    }
+    if (channel != NULL) {
+        wsm_channel_user_timeout(channel,
+                                 self->state->settings.tcp_user_timeout);
+    }
+    if (wsm_stray_watch(connection->mailbox) < 0) {
+        PyObject *saved = wsm_error_take();
+        wsm_remove(connection);
+        wsm_error_restore(saved);
+        return -1;
     }
     return 0;
 }
@@ -232,9 +253,10 @@ connect_channel(WsmState *state, const WsmArrival *arrival,
         Py_DECREF(found);
         return -1;
     }
-    if (((WsmChannel *)found)->connection != NULL) {
-        PyErr_SetString(PyExc_ValueError,
-                        "this channel serves another connection");
+    PyObject *other = wsm_channel_connection((WsmChannel *)found);
+    if (other != NULL) {
+        connect_refuse_channel();
+        Py_DECREF(other);
         Py_DECREF(found);
         return -1;
     }
@@ -243,7 +265,7 @@ connect_channel(WsmState *state, const WsmArrival *arrival,
 }
 
 static WsmConnection *
-connect_make(WsmManager *self, const WsmArrival *arrival)
+connect_make(WsmManager *self, const WsmArrival *arrival, WsmResume *resume)
 {
     WsmState *state = self->state;
     WsmConnection *connection = NULL;
@@ -267,8 +289,10 @@ connect_make(WsmManager *self, const WsmArrival *arrival)
     }
     if (connection != NULL) {
         connection->metadata = Py_XNewRef(arrival->metadata);
+        connection->routed = arrival->routed;
+        connection->busy = resume != NULL; /* until it was greeted */
         if (connect_supersede(self, id) < 0 ||
-            connect_register(self, connection, arrival->routed) < 0) {
+            connect_register(self, connection, resume) < 0) {
             Py_CLEAR(connection);
         }
     }
@@ -278,26 +302,115 @@ connect_make(WsmManager *self, const WsmArrival *arrival)
     return connection;
 }
 
-/* A client that comes back is told what it can count on. Nothing older is
- * kept here, so it never is "recovered". */
-static int
-connect_resumed(WsmConnection *connection)
+/* What a client that comes back is told: an event outside the numbering. */
+static WsmEvent *
+connect_greeting(WsmState *state, const WsmResume *resume)
 {
-    PyObject *message = Py_BuildValue("{s:s,s:{s:O}}", "type", "resumed",
-                                      "payload", "recovered", Py_False);
-    if (message == NULL) {
+    char position[WSM_POSITION_MAX], reason[32], text[256];
+    size_t size = wsm_position_write(&resume->position, position);
+
+    PyOS_snprintf(reason, sizeof(reason),
+                  resume->reason == NULL ? "null" : "\"%s\"", resume->reason);
+    PyOS_snprintf(text, sizeof(text),
+                  "{\"type\":\"resumed\",\"payload\":{\"recovered\":%s,"
+                  "\"replayed\":%u,\"position\":\"%.*s\","
+                  "\"reason\":%s}}",
+                  resume->reason == NULL ? "true" : "false",
+                  (unsigned)resume->replayed, (int)size, position, reason);
+    PyObject *json = PyBytes_FromString(text);
+    if (json == NULL) {
+        return NULL;
+    }
+    WsmEvent *event = wsm_event_new(state, json);
+    Py_DECREF(json);
+    if (event != NULL) {
+        event->critical = true;
+        wsm_event_stamp_plain(event);
+        wsm_event_count(event, WSM_QUEUED, 1);
+    }
+    return event;
+}
+
+/* Let its writer at it. */
+static void
+connect_start(WsmConnection *connection)
+{
+    WsmPost post = {NULL, NULL};
+    PyObject *loop;
+
+    if (wsm_running_loop(connection->state, &loop) < 0) {
+        wsm_unraisable((PyObject *)connection);
+        loop = NULL;
+    }
+    wsm_lock(connection->lock);
+    connection->busy = false;
+    connection->waking = connection->open;
+    bool open = connection->open;
+    wsm_unlock(connection->lock);
+    if (open) {
+        wsm_post_add(&post,
+                     (WsmConnection *)Py_NewRef((PyObject *)connection));
+        if (!wsm_mailbox_post(connection->mailbox, &post,
+                              loop == connection->loop)) {
+            wsm_evict_post(&post);
+        }
+    }
+}
+
+/* The greeting goes before what was missed, and that before what is new. */
+static int
+connect_resumed(WsmConnection *connection, const WsmResume *resume)
+{
+    WsmTotals *totals = &connection->state->totals;
+    WsmEvent *event = connect_greeting(connection->state, resume);
+    bool first = false;
+
+    if (event == NULL) {
         return -1;
     }
-    PyObject *delivery = wsm_emit_only(connection, message);
-    Py_DECREF(message);
-    Py_XDECREF(delivery);
-    return delivery == NULL ? -1 : 0;
+    wsm_lock(connection->lock);
+    if (connection->open) {
+        first = wsm_connection_unpop_locked(connection, event) == 0;
+    }
+    bool lost = connection->open && !first;
+    wsm_unlock(connection->lock);
+    if (!first) {
+        Py_DECREF(event);
+    }
+    if (lost) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    totals->resumed += resume->reason == NULL;
+    totals->not_resumed += resume->reason != NULL;
+    totals->replayed += resume->replayed;
+    connect_start(connection);
+    return 0;
+}
+
+/* How far the client says that it got. */
+static int
+connect_position(PyObject *text, WsmResume *resume)
+{
+    Py_ssize_t size;
+    const char *data = PyUnicode_AsUTF8AndSize(text, &size);
+
+    if (data == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_UnicodeError)) {
+            return -1;
+        }
+        PyErr_Clear(); /* lone surrogates: no position of ours */
+        return 0;
+    }
+    resume->understood = wsm_position_parse(data, (size_t)size, &resume->from);
+    return 0;
 }
 
 static PyObject *
 connect_add(WsmManager *self, const WsmArrival *arrival)
 {
     WsmState *state = self->state;
+    WsmResume resume = {.understood = false};
     PyObject *id = NULL;
 
     if (arrival->websocket == NULL) {
@@ -314,13 +427,25 @@ connect_add(WsmManager *self, const WsmArrival *arrival)
     if (known != 0) {
         return known < 0 ? NULL : id;
     }
-    WsmConnection *connection = connect_make(self, arrival);
+    if (state->draining) {
+        PyErr_SetString(state->errors.ServerDraining,
+                        "this process is draining and takes no connection "
+                        "any more: close the socket with 1012, and the "
+                        "client finds another");
+        return NULL;
+    }
+    if (arrival->resume != NULL &&
+        connect_position(arrival->resume, &resume) < 0) {
+        return NULL;
+    }
+    WsmConnection *connection =
+        connect_make(self, arrival, arrival->resume == NULL ? NULL : &resume);
     if (connection == NULL) {
         return NULL;
     }
     id = wsm_connection_id_new(state, connection->id, connection->generation);
     if (id != NULL && arrival->resume != NULL &&
-        connect_resumed(connection) < 0) {
+        connect_resumed(connection, &resume) < 0) {
         Py_CLEAR(id);
     }
     if (id == NULL) {
@@ -329,9 +454,8 @@ connect_add(WsmManager *self, const WsmArrival *arrival)
         wsm_error_restore(saved);
     }
     else {
-        PyObject *waiters = self->waiters;
-        self->waiters = NULL;
-        wsm_waiters_wake(state, waiters, Py_True);
+        wsm_waiters_wake(state, wsm_waiters_take(&self->lock, &self->waiters),
+                         Py_True);
     }
     Py_DECREF(connection);
     return id;

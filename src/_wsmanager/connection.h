@@ -41,21 +41,24 @@ typedef struct WsmConnection {
     PyObject *metadata; /* owned or NULL */
     PyObject *context; /* owned: contextvars of who added it */
     WsmChannel *channel; /* owned or NULL */
-    PyObject *driver; /* owned or NULL: drives a suspended send */
+    PyObject *driver; /* owned or NULL: drives a suspended send; changed by
+                         the loop's thread, guarded */
     WsmRing outbox; /* guarded by the lock */
     size_t outbox_bytes; /* guarded by the lock */
-    uint64_t generation;
-    WsmGap *gap; /* owned, raw, or NULL: what was dropped; guarded */
+    uint64_t generation; /* set when it is registered */
+    uint64_t replayed_to; /* seq: what is older came by a resume */
+    WSM_SHARED(WsmGap *) gap; /* owned, raw, or NULL; changes guarded */
     struct WsmConnection *wake_next; /* owned by the mailbox's list */
     struct WsmConnection *watch_next; /* owned by the mailbox's list */
     struct WsmConnection *watch_prev; /* borrowed: loop's thread only */
     int64_t since; /* ns: busy or blocked from then on */
     double connected_at; /* seconds since the epoch */
-    uint32_t errors; /* failed sends in a row */
+    WSM_SHARED(uint32_t) errors; /* failed sends in a row */
     uint8_t method;
-    bool open; /* guarded: registered with its manager */
+    WSM_SHARED(bool) open; /* registered with its manager; changes guarded */
     bool busy; /* guarded: its writer is at work */
-    bool blocked; /* guarded: the transport still holds bytes */
+    bool blocked; /* the transport still holds bytes; changed by the loop's
+                     thread, guarded */
     bool waking; /* guarded: in a mailbox's list, or on the way there */
     bool watched; /* owning loop's thread only */
     bool routed; /* added through the manager of None */
@@ -95,9 +98,29 @@ int wsm_connection_unpop_locked(WsmConnection *self, WsmEvent *event);
 /* Park every event of the outbox in dropped, as above. */
 void wsm_connection_empty_locked(WsmConnection *self, WsmRefList *dropped);
 
+/* It is done with an event that it had: the event's own tally, unless it got
+ * the event by a resume, long after the emit. Never under a lock. */
+void wsm_connection_settle(WsmConnection *self, WsmEvent *event,
+                           WsmOutcome outcome, const char *reason);
+
+/* It took the event, written at now (ns): counted, timed and settled. */
+void wsm_connection_sent(WsmConnection *self, WsmEvent *event, int64_t now);
+
 /* If events were dropped since the last call, a marker that says which
  * (outside the numbering); NULL without an exception if none were. */
 WsmEvent *wsm_connection_gap(WsmConnection *self);
+
+/* Set (NULL: forget) what drives its send; loop's thread only. */
+void wsm_connection_set_driver(WsmConnection *self, PyObject *driver);
+
+/* What drives its send, a new reference or NULL; any thread. */
+PyObject *wsm_connection_get_driver(WsmConnection *self);
+
+/* How many events wait in its outbox; any thread. */
+uint32_t wsm_connection_waiting(WsmConnection *self);
+
+/* Seconds since it was added, by the wall clock that connected_at is of. */
+double wsm_connection_age(const WsmConnection *self);
 
 /* "direct" or "generic". */
 const char *wsm_connection_channel_name(const WsmConnection *self);

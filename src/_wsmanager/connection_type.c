@@ -1,7 +1,6 @@
 /* Connection as Python sees it: attributes to read, nothing to change. */
 #include "connection_type.h"
 
-#include "compat.h"
 #include "manager.h"
 #include "results.h"
 #include "verdict.h"
@@ -68,6 +67,26 @@ connection_get_metadata(PyObject *op, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+connection_get_queued(PyObject *op, void *Py_UNUSED(closure))
+{
+    WsmConnection *self = (WsmConnection *)op;
+    wsm_lock(self->lock);
+    unsigned long count = self->outbox.count;
+    wsm_unlock(self->lock);
+    return PyLong_FromUnsignedLong(count);
+}
+
+static PyObject *
+connection_get_queued_bytes(PyObject *op, void *Py_UNUSED(closure))
+{
+    WsmConnection *self = (WsmConnection *)op;
+    wsm_lock(self->lock);
+    size_t bytes = self->outbox_bytes;
+    wsm_unlock(self->lock);
+    return PyLong_FromSize_t(bytes);
+}
+
+static PyObject *
 connection_get_is_active(PyObject *op, void *Py_UNUSED(closure))
 {
     WsmConnection *self = (WsmConnection *)op;
@@ -82,7 +101,7 @@ connection_repr(PyObject *op)
     return PyUnicode_FromFormat("<Connection %R %s %s, %u queued>", self->id,
                                 wsm_connection_channel_name(self),
                                 self->open ? "open" : "closed",
-                                (unsigned)self->outbox.count);
+                                (unsigned)wsm_connection_waiting(self));
 }
 
 #define WSM_GETTER(name, doc) {#name, connection_get_##name, NULL, doc, NULL}
@@ -98,6 +117,8 @@ static PyGetSetDef connection_getset[] = {
     WSM_GETTER(channel, "\"direct\" or \"generic\"."),
     WSM_GETTER(connected_at, "When it was added, seconds since the epoch."),
     WSM_GETTER(metadata, "What its WebSocketConnection carried."),
+    WSM_GETTER(queued, "Events that wait for it."),
+    WSM_GETTER(queued_bytes, "Bytes of their frames."),
     WSM_GETTER(is_active, "Registered, and not known to be closed."),
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -1,7 +1,6 @@
 /* Invariant: nothing here sends; dropping a delivery changes nothing. */
 #include "delivery.h"
 
-#include "compat.h"
 #include "results.h"
 
 WsmDelivery *
@@ -84,6 +83,25 @@ delivery_flushed(PyObject *op, PyObject *args, PyObject *kwargs)
 }
 
 static PyObject *
+delivery_acked(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"timeout", NULL};
+    PyObject *timeout = Py_None;
+    WsmEvent *event = ((WsmDelivery *)op)->event;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:acked", names,
+                                     &timeout)) {
+        return NULL;
+    }
+    if (!event->ack) {
+        PyErr_SetString(PyExc_ValueError,
+                        "this event asked for no acknowledgement: emit it "
+                        "with ack=True");
+        return NULL;
+    }
+    return wsm_event_acked(event, timeout);
+}
+
+static PyObject *
 delivery_get_receipt(PyObject *op, void *Py_UNUSED(closure))
 {
     WsmDelivery *self = (WsmDelivery *)op;
@@ -142,7 +160,16 @@ PyDoc_STRVAR(delivery_flushed_doc, "flushed($self, /, timeout=None)\n--\n\n"
 "a running loop. What was sent is with the transport or the kernel; whether\n"
 "the peer read it only the peer can tell.");
 
+PyDoc_STRVAR(delivery_acked_doc, "acked($self, /, timeout=None)\n--\n\n"
+"A future of the running loop: True when a client of the user has\n"
+"acknowledged the event (see acknowledge()), False after timeout seconds,\n"
+"or when that is not waited for any more: journal_max_age, 256 events, or\n"
+"journal_max_bytes. Raises ValueError if the event was emitted without\n"
+"ack=True, RuntimeError without a running loop.");
+
 static PyMethodDef delivery_methods[] = {
+    {"acked", (PyCFunction)(void (*)(void))delivery_acked,
+     METH_VARARGS | METH_KEYWORDS, delivery_acked_doc},
     {"flushed", (PyCFunction)(void (*)(void))delivery_flushed,
      METH_VARARGS | METH_KEYWORDS, delivery_flushed_doc},
     {"send", delivery_send, METH_O, "send($self, value, /)\n--\n\nPEP 342."},

@@ -9,7 +9,8 @@ typedef struct {
     PyObject_HEAD
     WsmState *state; /* borrowed: our type keeps the module alive */
     WsmEvent *event; /* owned */
-    bool backlog; /* a connection here waits for its peer: yield once */
+    WSM_SHARED(bool)
+    backlog; /* a connection here waits for its peer: yield once */
 } WsmDelivery;
 
 WsmDelivery *wsm_delivery_new(WsmState *state, WsmEvent *event);

@@ -14,27 +14,9 @@
 static int
 disconnect_is_due(WsmManager *owner, WsmConnection *connection)
 {
-    PyObject *due = NULL;
-
-    if (owner->superseded == NULL ||
-        PyDict_GetItemRef(owner->superseded, connection->id, &due) <= 0) {
-        return PyErr_Occurred() ? -1 : 1;
-    }
-    long left = PyLong_AsLong(due) - 1;
-    Py_DECREF(due);
-    int result;
-    if (left > 0) {
-        PyObject *less = PyLong_FromLong(left);
-        result = less == NULL
-                     ? -1
-                     : PyDict_SetItem(owner->superseded, connection->id, less);
-        Py_XDECREF(less);
-    }
-    else {
-        result = PyDict_DelItem(owner->superseded, connection->id);
-    }
-    if (result < 0) {
-        return -1;
+    int owed = wsm_manager_settle_removal(owner, connection->id);
+    if (owed <= 0) {
+        return owed < 0 ? -1 : 1;
     }
     return wsm_websocket_says_closed(owner->state, connection->websocket);
 }
@@ -119,12 +101,18 @@ WSM_METHOD(remove_connection)
     return answer;
 }
 
-/* Remove the manager's connections (one socket's only, if given), closing
- * the sockets if code is not 0; how many, as an Answer. */
+/* Remove the target's connections (one socket's only, if given), closing
+ * the sockets if code is not 0; how many, as an Answer. Steals target, which
+ * is NULL where nobody is, or with an exception. */
 static PyObject *
-disconnect_remove_all(WsmManager *target, PyObject *websocket, int code,
-                      PyObject *reason)
+disconnect_remove_all(WsmManager *self, WsmManager *target,
+                      PyObject *websocket, int code, PyObject *reason)
 {
+    if (target == NULL) {
+        return PyErr_Occurred()
+                   ? NULL
+                   : wsm_answer_new(self->state, PyLong_FromLong(0));
+    }
     WsmRoster *roster = wsm_manager_roster(target);
     long count = 0;
 
@@ -141,28 +129,22 @@ disconnect_remove_all(WsmManager *target, PyObject *websocket, int code,
         }
     }
     wsm_manager_release(target, roster);
-    return wsm_answer_new(target->state, PyLong_FromLong(count));
+    Py_DECREF(target);
+    return wsm_answer_new(self->state, PyLong_FromLong(count));
 }
 
 WSM_METHOD(remove_connection_by_user)
 {
     static const char *const names[] = {"user_id", NULL};
     static const WsmArgs spec = {"remove_connection_by_user", names, 1, 0};
-    PyObject *out[WSM_ARGS_MAX], *answer = NULL;
+    PyObject *out[WSM_ARGS_MAX];
     WsmManager *self = wsm_manager_here(op);
 
     if (wsm_args_parse(&spec, args, nargs, kwnames, out) < 0) {
         return NULL;
     }
     WsmManager *target = wsm_manager_route(self, out[0], false);
-    if (target != NULL) {
-        answer = disconnect_remove_all(target, NULL, 0, NULL);
-        Py_DECREF(target);
-    }
-    else if (!PyErr_Occurred()) {
-        answer = wsm_answer_new(self->state, PyLong_FromLong(0));
-    }
-    return answer;
+    return disconnect_remove_all(self, target, NULL, 0, NULL);
 }
 
 /* A close code a server may send (RFC 6455 section 7.4), and its reason. */
@@ -188,21 +170,28 @@ disconnect_code(PyObject *code, PyObject *reason, int *number)
     return 0;
 }
 
+/* The same, closing the sockets as code and reason say. */
 static PyObject *
-disconnect_close(WsmManager *target, PyObject *websocket, PyObject *code,
-                 PyObject *reason)
+disconnect_close(WsmManager *self, WsmManager *target, PyObject *websocket,
+                 PyObject *code, PyObject *reason)
 {
-    int number;
-    if (disconnect_code(code, reason, &number) < 0) {
-        return NULL;
+    int number = 0;
+    PyObject *text = NULL, *answer = NULL;
+
+    if (target != NULL) {
+        if (disconnect_code(code, reason, &number) < 0) {
+            goto done;
+        }
+        text = reason == NULL ? PyUnicode_FromString("") : Py_NewRef(reason);
+        if (text == NULL) {
+            goto done;
+        }
     }
-    PyObject *text =
-        reason == NULL ? PyUnicode_FromString("") : Py_NewRef(reason);
-    if (text == NULL) {
-        return NULL;
-    }
-    PyObject *answer = disconnect_remove_all(target, websocket, number, text);
-    Py_DECREF(text);
+    answer = disconnect_remove_all(self, target, websocket, number, text);
+    target = NULL;
+done:
+    Py_XDECREF(target);
+    Py_XDECREF(text);
     return answer;
 }
 
@@ -211,23 +200,16 @@ WSM_METHOD(disconnect_user)
     static const char *const names[] = {"user_id", "websocket", "code",
                                         "reason", NULL};
     static const WsmArgs spec = {"disconnect_user", names, 4, 1};
-    PyObject *out[WSM_ARGS_MAX], *answer = NULL;
+    PyObject *out[WSM_ARGS_MAX];
     WsmManager *self = wsm_manager_here(op);
 
     if (wsm_args_parse(&spec, args, nargs, kwnames, out) < 0) {
         return NULL;
     }
     WsmManager *target = wsm_manager_route(self, out[0], false);
-    if (target != NULL) {
-        answer = disconnect_close(
-            target, out[1] == NULL ? NULL : wsm_arg_or_null(out[1]), out[2],
-            out[3]);
-        Py_DECREF(target);
-    }
-    else if (!PyErr_Occurred()) {
-        answer = wsm_answer_new(self->state, PyLong_FromLong(0));
-    }
-    return answer;
+    return disconnect_close(self, target,
+                            out[1] == NULL ? NULL : wsm_arg_or_null(out[1]),
+                            out[2], out[3]);
 }
 
 WSM_METHOD(close_all_connections)
@@ -240,5 +222,6 @@ WSM_METHOD(close_all_connections)
     if (wsm_args_parse(&spec, args, nargs, kwnames, out) < 0) {
         return NULL;
     }
-    return disconnect_close(self, NULL, out[0], out[1]);
+    return disconnect_close(self, (WsmManager *)Py_NewRef((PyObject *)self),
+                            NULL, out[0], out[1]);
 }

@@ -114,7 +114,7 @@ drive_suspend(WsmDrive *drive, WsmConnection *connection, WsmEvent *event,
     self->event = (WsmEvent *)Py_NewRef((PyObject *)event);
     self->inner = inner;
     self->awaiting = awaiting;
-    Py_XSETREF(connection->driver, Py_NewRef((PyObject *)self));
+    wsm_connection_set_driver(connection, (PyObject *)self);
     connection->since = wsm_now_ns();
     wsm_mailbox_watch(mailbox, connection);
     if (mailbox->timer == NULL) {
@@ -154,7 +154,7 @@ drive_one(WsmDrive *drive, WsmConnection *connection, WsmEvent *event)
     }
     if (how == PYGEN_RETURN) {
         Py_DECREF(result);
-        wsm_send_done(connection, event);
+        wsm_send_done(connection, event, wsm_clock_now(&drive->clock));
         return true;
     }
     PyObject *error = wsm_send_failed(connection, event);
@@ -214,7 +214,7 @@ driver_release(WsmDriver *self)
     Py_CLEAR(self->event);
     if (connection != NULL) {
         if (connection->driver == (PyObject *)self) {
-            Py_CLEAR(connection->driver);
+            wsm_connection_set_driver(connection, NULL);
         }
         Py_DECREF(connection);
     }
@@ -232,7 +232,7 @@ driver_continue(WsmDriver *self, PySendResult how, PyObject **result)
         Py_CLEAR(self->inner);
         if (how == PYGEN_RETURN) {
             Py_CLEAR(*result);
-            wsm_send_done(connection, self->event);
+            wsm_send_done(connection, self->event, wsm_now_ns());
         }
         else {
             error = wsm_send_failed(connection, self->event);
@@ -384,7 +384,8 @@ driver_close(PyObject *op, PyObject *Py_UNUSED(ignored))
     if (connection != NULL) {
         Py_INCREF(connection);
         if (self->event != NULL) {
-            wsm_event_settle(self->event, connection->id, WSM_FAILED);
+            wsm_connection_settle(connection, self->event, WSM_FAILED,
+                                  "cancelled");
         }
         driver_release(self);
         wsm_evict(connection, "cancelled");

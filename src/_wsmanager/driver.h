@@ -4,6 +4,7 @@
 
 #include "connection.h"
 #include "event.h"
+#include "histogram.h"
 #include "state.h"
 
 struct WsmDriver;
@@ -15,6 +16,7 @@ typedef struct {
     PyObject *loop; /* borrowed: it is running */
     PyObject *previous; /* owned: the task that was current, or NULL */
     struct WsmDriver *driver; /* owned; current while set */
+    WsmClock clock; /* for sends, which follow each other fast */
     PyObject *fatal; /* owned: the first KeyboardInterrupt or the like */
 } WsmDrive;
 

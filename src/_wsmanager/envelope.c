@@ -5,6 +5,7 @@
 
 #include "compat.h"
 #include "payload.h"
+#include "settings.h"
 
 /* Days since 1970 to a date of the proleptic Gregorian calendar. */
 static void
@@ -73,7 +74,7 @@ static int
 envelope_default(PyObject *root, PyObject *name, PyObject *value)
 {
     PyObject *there;
-    int result = PyDict_SetDefaultRef(root, name, value, &there);
+    int result = wsm_dict_claim(root, name, value, &there);
     Py_XDECREF(there);
     return result < 0 ? -1 : 0;
 }
@@ -157,8 +158,9 @@ static int
 envelope_shape(WsmState *state, PyObject *root, PyObject *data)
 {
     const WsmNames *names = &state->names;
+    const WsmEnvelope envelope = state->settings.envelope;
 
-    switch (state->settings.envelope) {
+    switch (envelope) {
     case WSM_ENVELOPE_MIXED:
         if (envelope_drop(root, names->data) < 0 ||
             envelope_spread(state, root, data) < 0 ||
@@ -207,6 +209,7 @@ envelope_members(WsmState *state, const WsmLetter *letter)
         envelope_default(root, names->timestamp, timestamp) < 0 ||
         envelope_lift(root, letter->data, names->agent_name) < 0 ||
         envelope_lift(root, letter->data, names->tool_name) < 0 ||
+        (letter->ack && PyDict_SetItem(root, names->ack, Py_True) < 0) ||
         envelope_shape(state, root, letter->data) < 0) {
         Py_CLEAR(root);
     }
@@ -218,7 +221,11 @@ envelope_members(WsmState *state, const WsmLetter *letter)
 static PyObject *
 envelope_custom(WsmState *state, PyObject *members)
 {
-    PyObject *callable = Py_NewRef(state->settings.envelope_callable);
+    PyObject *callable =
+        wsm_settings_object(state, &state->settings.envelope_callable);
+    if (callable == NULL) {
+        return Py_NewRef(members); /* no longer set, since just now */
+    }
     PyObject *own = PyObject_CallOneArg(callable, members);
     Py_DECREF(callable);
     if (own == NULL || PyDict_CheckExact(own)) {
@@ -381,6 +388,9 @@ parts_of(WsmState *state, const WsmLetter *letter, const char *timestamp,
     if (tool != NULL) {
         WSM_PART(tail, ",\"tool_name\":");
         plain = plain && parts_add_text(tail, tool);
+    }
+    if (letter->ack) {
+        WSM_PART(tail, ",\"ack\":true");
     }
     WSM_PART(tail, "}");
     return plain;

@@ -13,6 +13,7 @@ typedef struct {
     PyObject *user_id; /* borrowed: str or None */
     PyObject *thread_id; /* borrowed or NULL: taken from the data then */
     PyObject *run_id; /* borrowed or NULL: taken from the data then */
+    bool ack; /* the client is asked to acknowledge it */
 } WsmLetter;
 
 /* The event of a letter in the configured envelope. NULL with EncodeError,

@@ -5,17 +5,16 @@
 #include <string.h>
 
 #include "compat.h"
+#include "counters.h"
 #include "frame.h"
+#include "position.h"
 #include "waiters.h"
 
 #define WSM_ID_PREFIX "{\"id\":\""
 #define WSM_ID_PREFIX_SIZE 7
-#define WSM_EPOCH_DIGITS 16
-#define WSM_SEQ_DIGITS 20
-/* Header, prefix, epoch, colon, digits, closing quote, comma. */
-#define WSM_SLACK                                                       \
-    (WSM_FRAME_HEADER_MAX + WSM_ID_PREFIX_SIZE + WSM_EPOCH_DIGITS + 1 + \
-     WSM_SEQ_DIGITS + 2)
+/* Header, prefix, position, closing quote, comma. */
+#define WSM_SLACK \
+    (WSM_FRAME_HEADER_MAX + WSM_ID_PREFIX_SIZE + WSM_POSITION_MAX + 2)
 
 static const char *const outcome_names[WSM_OUTCOMES] = {
     "sent", "queued", "dropped", "failed", "stored"};
@@ -37,7 +36,11 @@ wsm_event_alloc(WsmState *state, size_t size, unsigned char **json)
     memset((char *)event + sizeof(PyObject), 0,
            sizeof(WsmEvent) - sizeof(PyObject));
     event->state = state;
+#ifdef WSM_PLANT_OOB
+    event->buffer = PyMem_RawMalloc(WSM_SLACK + size - 1);
+#else
     event->buffer = PyMem_RawMalloc(WSM_SLACK + size);
+#endif
 #ifndef WSM_PLANT_NOMEM_UNCHECKED
     if (event->buffer == NULL) {
         Py_DECREF(event);
@@ -93,28 +96,25 @@ wsm_event_stamp_plain(WsmEvent *event)
 
 /* Backwards from the first member of the JSON, which loses its brace. */
 void
-wsm_event_stamp(WsmEvent *event, uint64_t epoch, uint64_t seq)
+wsm_event_stamp(WsmEvent *event, uint64_t epoch, uint64_t seq, int64_t now)
 {
+    const WsmPosition position = {epoch, seq};
+    char id[WSM_POSITION_MAX];
+    size_t size = wsm_position_write(&position, id);
     unsigned char *at = event->buffer + WSM_SLACK + 1;
-    uint64_t rest = seq;
 
     if (*at != '}') {
         *--at = ',';
     }
     *--at = '"';
-    do {
-        *--at = (unsigned char)('0' + rest % 10);
-        rest /= 10;
-    } while (rest != 0);
-    *--at = ':';
-    for (int i = 0; i < WSM_EPOCH_DIGITS; i++) {
-        *--at = (unsigned char)"0123456789abcdef"[(epoch >> (4 * i)) & 15];
-    }
+    at -= size;
+    memcpy(at, id, size);
     at -= WSM_ID_PREFIX_SIZE;
     memcpy(at, WSM_ID_PREFIX, WSM_ID_PREFIX_SIZE);
     event->json_at = (size_t)(at - event->buffer);
     event->epoch = epoch;
     event->seq = seq;
+    event->emitted_at = now;
     event->numbered = true;
     event_header(event);
 }
@@ -150,7 +150,7 @@ wsm_event_id(WsmEvent *event)
     }
     const char *id =
         (const char *)event->buffer + event->json_at + WSM_ID_PREFIX_SIZE;
-    const char *end = memchr(id, '"', WSM_EPOCH_DIGITS + 1 + WSM_SEQ_DIGITS);
+    const char *end = memchr(id, '"', WSM_POSITION_MAX + 1);
     return PyUnicode_FromStringAndSize(id, end - id);
 }
 
@@ -164,31 +164,48 @@ wsm_event_frame(const WsmEvent *event, size_t *size)
 void
 wsm_event_count(WsmEvent *event, WsmOutcome outcome, int32_t n)
 {
+#ifdef WSM_PLANT_RACE
+    event->tally[outcome] += n;
+    return;
+#endif
     wsm_lock(&event->lock);
     event->tally[outcome] += n;
     wsm_unlock(&event->lock);
+    if (outcome == WSM_FAILED) {
+        wsm_add(&event->state->counters->failed[event->kind], (uint64_t)n);
+    }
+}
+
+static int
+event_note(PyObject *dict, PyObject *connection_id, const char *text)
+{
+    PyObject *name = PyUnicode_InternFromString(text);
+    int result = name == NULL ? -1 : PyDict_SetItem(dict, connection_id, name);
+    Py_XDECREF(name);
+    return result;
 }
 
 void
-wsm_event_detail(WsmEvent *event, PyObject *connection_id, WsmOutcome outcome)
+wsm_event_detail(WsmEvent *event, PyObject *connection_id, WsmOutcome outcome,
+                 const char *reason)
 {
     if (event->detail == NULL) {
         return;
     }
     PyObject *saved = wsm_error_take();
-    PyObject *name = PyUnicode_InternFromString(outcome_names[outcome]);
-    if (name == NULL ||
-        PyDict_SetItem(event->detail, connection_id, name) < 0) {
+    if (event_note(event->detail, connection_id, outcome_names[outcome]) < 0 ||
+        (reason != NULL &&
+         event_note(event->reasons, connection_id, reason) < 0)) {
         wsm_unraisable((PyObject *)event);
     }
-    Py_XDECREF(name);
     wsm_error_restore(saved);
 }
 
 void
-wsm_event_settle(WsmEvent *event, PyObject *connection_id, WsmOutcome outcome)
+wsm_event_settle(WsmEvent *event, PyObject *connection_id, WsmOutcome outcome,
+                 const char *reason)
 {
-    PyObject *waiters = NULL;
+    PyObject *waiters = NULL, *text = NULL;
 
     wsm_lock(&event->lock);
     event->tally[WSM_QUEUED]--;
@@ -196,41 +213,87 @@ wsm_event_settle(WsmEvent *event, PyObject *connection_id, WsmOutcome outcome)
     if (event->tally[WSM_QUEUED] == 0) {
         waiters = event->waiters;
         event->waiters = NULL;
+        text = event->text; /* who keeps the event keeps the bytes only */
+        event->text = NULL;
     }
     wsm_unlock(&event->lock);
-    wsm_event_detail(event, connection_id, outcome);
+    if (outcome == WSM_FAILED) {
+        wsm_add(&event->state->counters->failed[event->kind], 1);
+    }
+    Py_XDECREF(text);
+    wsm_event_detail(event, connection_id, outcome, reason);
     wsm_waiters_wake(event->state, waiters, Py_True);
 }
 
-PyObject *
-wsm_event_flushed(WsmEvent *event, PyObject *timeout)
+static bool
+event_is_flushed(WsmEvent *event)
 {
     wsm_lock(&event->lock);
     bool queued = event->tally[WSM_QUEUED] > 0;
     wsm_unlock(&event->lock);
-    if (!queued) {
-        return wsm_waiters_done(event->state, Py_True);
+    return !queued;
+}
+
+static bool
+event_is_answered(WsmEvent *event)
+{
+    wsm_lock(&event->lock);
+    bool answered = event->acked || event->forgotten || !event->ack;
+    wsm_unlock(&event->lock);
+    return answered;
+}
+
+/* A future in list, which is woken when over() has become true. */
+static PyObject *
+event_wait(WsmEvent *event, PyObject **list, PyObject *timeout,
+           bool (*over)(WsmEvent *), const bool *value)
+{
+    if (over(event)) {
+        return wsm_waiters_done(event->state, *value ? Py_True : Py_False);
     }
-    PyObject *future = wsm_waiters_add(event->state, &event->waiters, timeout);
+    PyObject *future =
+        wsm_waiters_add(event->state, &event->lock, list, timeout);
     if (future == NULL) {
         return NULL;
     }
     if (!PyObject_GC_IsTracked((PyObject *)event)) {
         PyObject_GC_Track(event);
     }
-    wsm_lock(&event->lock);
-    queued = event->tally[WSM_QUEUED] > 0;
-    wsm_unlock(&event->lock);
-    if (!queued) { /* it went between the two looks */
-        PyObject *alone = PyList_New(1);
-        if (alone == NULL) {
-            Py_DECREF(future);
-            return NULL;
-        }
-        PyList_SET_ITEM(alone, 0, Py_NewRef(future));
-        wsm_waiters_wake(event->state, alone, Py_True);
+    if (over(event)) { /* it came between the two looks */
+        wsm_waiters_wake(event->state, wsm_waiters_take(&event->lock, list),
+                         *value ? Py_True : Py_False);
     }
     return future;
+}
+
+PyObject *
+wsm_event_flushed(WsmEvent *event, PyObject *timeout)
+{
+    static const bool yes = true;
+    return event_wait(event, &event->waiters, timeout, event_is_flushed, &yes);
+}
+
+PyObject *
+wsm_event_acked(WsmEvent *event, PyObject *timeout)
+{
+    return event_wait(event, &event->ack_waiters, timeout, event_is_answered,
+                      &event->acked);
+}
+
+bool
+wsm_event_acknowledge(WsmEvent *event, bool acked)
+{
+    wsm_lock(&event->lock);
+    bool open = event->ack && !event->acked && !event->forgotten;
+    PyObject *waiters = open ? event->ack_waiters : NULL;
+    if (open) {
+        event->ack_waiters = NULL;
+        event->acked = acked;
+        event->forgotten = !acked;
+    }
+    wsm_unlock(&event->lock);
+    wsm_waiters_wake(event->state, waiters, acked ? Py_True : Py_False);
+    return open;
 }
 
 static int
@@ -240,7 +303,9 @@ event_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->only);
     Py_VISIT(self->detail);
+    Py_VISIT(self->reasons);
     Py_VISIT(self->waiters);
+    Py_VISIT(self->ack_waiters);
     return 0;
 }
 
@@ -250,7 +315,9 @@ event_clear(PyObject *op)
     WsmEvent *self = (WsmEvent *)op;
     Py_CLEAR(self->only);
     Py_CLEAR(self->detail);
+    Py_CLEAR(self->reasons);
     Py_CLEAR(self->waiters);
+    Py_CLEAR(self->ack_waiters);
     return 0;
 }
 
@@ -265,7 +332,9 @@ event_dealloc(PyObject *op)
     Py_CLEAR(self->text);
     Py_CLEAR(self->thread_id);
     Py_CLEAR(self->key);
+#ifndef WSM_PLANT_LEAK
     PyMem_RawFree(self->buffer);
+#endif
     PyObject_GC_Del(op);
     Py_DECREF(type);
 }

@@ -27,13 +27,20 @@ typedef struct {
     PyObject *only; /* owned or NULL: only that Connection */
     PyObject *key; /* owned exact str or NULL: for coalescing */
     PyObject *detail; /* owned dict or NULL: outcome by connection id */
+    PyObject *reasons; /* owned dict or NULL: why, where it was not sent */
     PyObject *waiters; /* owned list or NULL, guarded by lock */
+    PyObject *ack_waiters; /* owned list or NULL, guarded by lock */
     uint64_t epoch;
     uint64_t seq;
+    WSM_SHARED(int64_t) emitted_at; /* ns of wsm_now_ns(); 0: not yet */
     WsmLock lock;
     int32_t tally[WSM_OUTCOMES]; /* guarded by lock */
     bool critical;
     bool numbered;
+    uint8_t kind; /* WsmKind: how it is counted */
+    bool ack; /* its client is asked to acknowledge it */
+    bool acked; /* guarded by lock: and has done so */
+    bool forgotten; /* guarded by lock: nobody waits for that any more */
 } WsmEvent;
 
 /* An event of that JSON object (bytes, as an encoder gave it), not stamped.
@@ -44,9 +51,11 @@ WsmEvent *wsm_event_new(WsmState *state, PyObject *json);
  * before anything else. NULL as above. */
 WsmEvent *wsm_event_alloc(WsmState *state, size_t size, unsigned char **json);
 
-/* Give it its id "<epoch>:<seq>" as the JSON's first member, and its frame
- * header. Once only. Writes memory, nothing else: allowed under a lock. */
-void wsm_event_stamp(WsmEvent *event, uint64_t epoch, uint64_t seq);
+/* Give it its id "<epoch>:<seq>" as the JSON's first member, its frame
+ * header, and its time. Once only. Writes memory, nothing else: allowed under
+ * a lock. */
+void wsm_event_stamp(WsmEvent *event, uint64_t epoch, uint64_t seq,
+                     int64_t now);
 
 /* Frame header only: an event outside the numbering. */
 void wsm_event_stamp_plain(WsmEvent *event);
@@ -67,20 +76,36 @@ wsm_event_size(const WsmEvent *event)
     return event->end - event->frame_at;
 }
 
+/* Bytes of memory it takes. */
+static inline size_t
+wsm_event_memory(const WsmEvent *event)
+{
+    return sizeof(WsmEvent) + event->end;
+}
+
 /* Note what became of it at n connections when it was emitted. */
 void wsm_event_count(WsmEvent *event, WsmOutcome outcome, int32_t n);
 
-/* One connection that had it queued is done with it. May run Python (wakes
- * who waits for flushed()): never under a lock. */
+/* One connection that had it queued is done with it; reason (or NULL) says
+ * why it was not sent. May run Python (wakes who waits for flushed()): never
+ * under a lock. */
 void wsm_event_settle(WsmEvent *event, PyObject *connection_id,
-                      WsmOutcome outcome);
+                      WsmOutcome outcome, const char *reason);
 
 /* Note a connection's outcome where it was asked for. Runs no user code. */
 void wsm_event_detail(WsmEvent *event, PyObject *connection_id,
-                      WsmOutcome outcome);
+                      WsmOutcome outcome, const char *reason);
 
 /* A future that becomes True when nothing of it is queued any more. */
 PyObject *wsm_event_flushed(WsmEvent *event, PyObject *timeout);
+
+/* A future that becomes True when a client has acknowledged it, False when
+ * that is not waited for any more. */
+PyObject *wsm_event_acked(WsmEvent *event, PyObject *timeout);
+
+/* A client has (or, if acked is false, nobody will have) acknowledged it.
+ * True if that was still open. Never under a lock. */
+bool wsm_event_acknowledge(WsmEvent *event, bool acked);
 
 extern PyType_Spec wsm_event_spec;
 

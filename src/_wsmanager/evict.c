@@ -3,12 +3,13 @@
 #include "evict.h"
 
 #include "compat.h"
+#include "counters.h"
 #include "manager.h"
 #include "registry.h"
 #include "verdict.h"
 
 void
-wsm_settle_pairs(WsmRefList *pairs, WsmOutcome outcome)
+wsm_settle_pairs(WsmRefList *pairs, WsmOutcome outcome, const char *reason)
 {
     for (Py_ssize_t i = 0; i + 1 < pairs->count; i += 2) {
         WsmConnection *connection = (WsmConnection *)pairs->items[i];
@@ -20,7 +21,7 @@ wsm_settle_pairs(WsmRefList *pairs, WsmOutcome outcome)
         else {
             totals->failed++;
         }
-        wsm_event_settle(event, connection->id, outcome);
+        wsm_connection_settle(connection, event, outcome, reason);
     }
     wsm_reflist_drop(pairs);
 }
@@ -30,7 +31,7 @@ static void
 evict_stop_driver(WsmConnection *connection)
 {
     WsmState *state = connection->state;
-    PyObject *driver = Py_XNewRef(connection->driver), *running;
+    PyObject *driver = wsm_connection_get_driver(connection), *running;
     PyObject *stop = NULL, *result = NULL;
 
     if (driver == NULL) {
@@ -69,7 +70,7 @@ evict_unwatch(WsmConnection *connection)
 }
 
 static bool
-evict_detach(WsmConnection *connection)
+evict_detach(WsmConnection *connection, const char *reason)
 {
     WsmRefList dropped;
     Py_ssize_t left = 0;
@@ -87,14 +88,14 @@ evict_detach(WsmConnection *connection)
 #endif
     if (was > 0) {
         if (connection->channel != NULL) {
-            PyObject *back = connection->channel->connection;
-            connection->channel->connection = NULL;
-            Py_XDECREF(back);
+            wsm_channel_unbind(connection->channel);
         }
         evict_stop_driver(connection);
         evict_unwatch(connection);
         wsm_registry_leave(registry, connection);
-        wsm_settle_pairs(&dropped, WSM_FAILED);
+        wsm_counters_closed(connection->state, reason,
+                            wsm_connection_age(connection));
+        wsm_settle_pairs(&dropped, WSM_FAILED, reason);
         if (left == 0) {
             wsm_registry_departed(registry, manager);
         }
@@ -107,7 +108,7 @@ bool
 wsm_remove(WsmConnection *connection)
 {
     Py_INCREF(connection);
-    bool was = evict_detach(connection);
+    bool was = evict_detach(connection, "removed");
     Py_DECREF(connection);
     return was;
 }
@@ -115,8 +116,11 @@ wsm_remove(WsmConnection *connection)
 bool
 wsm_evict(WsmConnection *connection, const char *reason)
 {
+#ifdef WSM_PLANT_DEAF
+    return false;
+#endif
     Py_INCREF(connection);
-    bool was = evict_detach(connection);
+    bool was = evict_detach(connection, reason);
     if (was) {
         PyObject *fields =
             Py_BuildValue("{s:O}", "connection_id", connection->id);
@@ -128,6 +132,18 @@ wsm_evict(WsmConnection *connection, const char *reason)
     }
     Py_DECREF(connection);
     return was;
+}
+
+void
+wsm_evict_broken(WsmConnection *connection, const char *reason)
+{
+    WsmChannel *channel =
+        (WsmChannel *)Py_NewRef((PyObject *)connection->channel);
+    wsm_evict(connection, reason);
+#ifndef WSM_PLANT_LEFT_OPEN
+    wsm_channel_abort(channel);
+#endif
+    Py_DECREF(channel);
 }
 
 PyObject *
@@ -221,9 +237,14 @@ wsm_evict_slow(WsmConnection *connection, const char *reason)
     PyObject *saved = wsm_error_take();
     PyObject *running;
 
+#ifdef WSM_PLANT_DEAF
+    wsm_error_restore(saved);
+    return;
+#endif
     Py_INCREF(connection);
-    if (evict_detach(connection)) {
+    if (evict_detach(connection, reason)) {
         state->totals.slow++;
+        wsm_add(&state->counters->slow[WSM_ACTION_close], 1);
         PyObject *fields =
             Py_BuildValue("{s:O}", "connection_id", connection->id);
         if (fields == NULL) {
@@ -260,7 +281,9 @@ wsm_evict_post(WsmPost *post)
     while (connection != NULL) {
         WsmConnection *next = connection->wake_next;
         connection->wake_next = NULL;
+        wsm_lock(connection->lock);
         connection->waking = false;
+        wsm_unlock(connection->lock);
         wsm_evict(connection, "loop closed");
         Py_DECREF(connection);
         connection = next;

@@ -6,17 +6,22 @@
 #include "mailbox.h"
 #include "reflist.h"
 
-/* Close codes of ours: RFC 6455 section 7.4.1 and the private range. */
-#define WSM_CLOSE_GOING_AWAY 1001
+/* The close code of a slow consumer: RFC 6455 section 7.4.1, IANA. */
 #define WSM_CLOSE_TRY_LATER 1013
 
 /* Settle pairs of a connection and an event, as parked by the outbox, and
  * drop them. Never under a lock. */
-void wsm_settle_pairs(WsmRefList *pairs, WsmOutcome outcome);
+void wsm_settle_pairs(WsmRefList *pairs, WsmOutcome outcome,
+                      const char *reason);
 
 /* Unregister the connection: what it has queued fails, its socket is left
  * as it is. True if it was registered. Any thread, never under a lock. */
 bool wsm_evict(WsmConnection *connection, const char *reason);
+
+/* The same, and drop its transport: what was begun there, or what the peer
+ * waits for, will not be sent, so it must not take the connection for a whole
+ * one. On the thread of its loop; it has a direct channel. */
+void wsm_evict_broken(WsmConnection *connection, const char *reason);
 
 /* The same for one whose user went on purpose: nothing is reported. */
 bool wsm_remove(WsmConnection *connection);

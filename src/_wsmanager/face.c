@@ -35,6 +35,15 @@ face_get_mode(PyObject *op, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+face_get_position(PyObject *op, void *Py_UNUSED(closure))
+{
+    WsmPosition position = wsm_manager_position(wsm_manager_here(op));
+    char text[WSM_POSITION_MAX];
+    size_t size = wsm_position_write(&position, text);
+    return PyUnicode_FromStringAndSize(text, (Py_ssize_t)size);
+}
+
+static PyObject *
 face_get_service_available(PyObject *op, void *Py_UNUSED(closure))
 {
     return PyBool_FromLong(((WsmManager *)op)->service_available);
@@ -133,23 +142,33 @@ face_repr(PyObject *op)
     "without a loop, awaited or not. Shapes: (type, data=None),\n"        \
     "(connection_id, type, data). Keywords: event_type, data (or\n"       \
     "event_data), user_id, connection_id, thread_id, run_id, critical,\n" \
-    "detail.\n\nGives a Delivery; its await gives a Receipt. Raises\n"    \
+    "detail (outcome and reason for each connection), ack (the client is\n" \
+    "asked to acknowledge it), idempotency_key (a retry with the same key\n" \
+    "within idempotency_window seconds sends nothing and gives the first\n" \
+    "Delivery).\n\nGives a Delivery; its await gives a Receipt. Raises\n"    \
     "EncodeError or EventTooLarge (then nothing was sent to anyone),\n"   \
     "ConnectionNotFound for an unknown connection_id, and\n"              \
     "UserIsolationError for another user's id."
 
 static PyMethodDef face_methods[] = {
-    WSM_ROW("add_connection", add_connection,
-            "add_connection($self, /, websocket, connection_id=None, "
-            "thread_id=None, resume=None,\n               channel=None, "
-            "loop=None)\n--\n\n"
-            "Register an accepted socket (or a WebSocketConnection) of this "
-            "user, bound to the\nrunning event loop; gives its ConnectionId, "
-            "which may also be awaited.\n\nRaises RuntimeError without a "
-            "running loop (pass loop=), ConnectionLimitError,\n"
-            "UserIsolationError if the socket or the record is another "
-            "user's, TypeError for\nan object that can send nothing, "
-            "ValueError for websocket=None."),
+    WSM_ROW(
+        "add_connection", add_connection,
+        "add_connection($self, /, websocket, connection_id=None, "
+        "thread_id=None, resume=None,\n               channel=None, "
+        "loop=None)\n--\n\n"
+        "Register an accepted socket (or a WebSocketConnection) of this "
+        "user, bound to the\nrunning event loop; gives its ConnectionId, "
+        "which may also be awaited.\n\nresume is how far the client got: "
+        "the id of the last event it has, or '' at its\nfirst connect. "
+        "The first frame is then {\"type\": \"resumed\", \"payload\": "
+        "{\"recovered\":\nbool, \"replayed\": int, \"position\": id, "
+        "\"reason\": str | null}}; if recovered, exactly\nthe events it "
+        "has missed follow, before any other.\n\nRaises RuntimeError without a "
+        "running loop (pass loop=), ConnectionLimitError,\n"
+        "UserIsolationError if the socket or the record is another "
+        "user's, TypeError for\nan object that can send nothing, "
+        "ValueError for websocket=None, ServerDraining while\nthe "
+        "process drains."),
     WSM_ROW("remove_connection", remove_connection,
             "remove_connection($self, /, connection_id)\n--\n\n"
             "Unregister a connection, by its id, Connection, record or "
@@ -209,6 +228,12 @@ static PyMethodDef face_methods[] = {
     WSM_ROW("emit_critical_event", emit_critical_event,
             "emit_event() for an event that is never dropped: (type, data), "
             "(user_id, type, data),\nor the same by keyword."),
+    WSM_ROW("acknowledge", acknowledge,
+            "acknowledge($self, /, event_id)\n--\n\n"
+            "A client of the user says that it has the event of that id, "
+            "which was emitted with\nack=True. Gives an Answer: True if that "
+            "was still waited for. What is no id of an\nevent is False, not "
+            "an error: it came from outside."),
     WSM_ROW("send_to_user", send_to_user,
             "Send a message, send_to_user(message) or send_to_user(user_id, "
             "message), to all of\nthe user's connections; gives a "
@@ -252,6 +277,8 @@ static PyGetSetDef face_getset[] = {
              "What the availability check said when it was made."),
     WSM_FACE(active_connections, "{connection id: Connection}, a new dict."),
     WSM_FACE(metrics, "The same as get_stats()."),
+    WSM_FACE(position,
+             "\"<epoch>:<seq>\" of the last event: where the stream is now."),
     {"_connections", face_get_connections, face_set_connections,
      "{connection id: Connection}; a test may replace it.", NULL},
     {NULL, NULL, NULL, NULL, NULL},

@@ -2,8 +2,11 @@
  * atomic point, so each connection sees the numbers rise. */
 #include "fanout.h"
 
+#include "counters.h"
 #include "evict.h"
 #include "mailbox.h"
+#include "once.h"
+#include "registry.h"
 #include "writer.h"
 
 /* With so much waiting in one loop turn, the turn's end is not waited for. */
@@ -19,6 +22,10 @@ typedef struct {
     WsmPost post; /* to wake */
     WsmRefList dropped; /* pairs of connection and event */
     WsmRefList over; /* connections over their limit */
+    WsmRefList refused; /* connections it was dropped for, if told of */
+    WsmRefList gone; /* events the journal let go of */
+    WsmRefList forgotten; /* events nobody waits to be acknowledged */
+    int64_t now; /* ns */
     int32_t tally[WSM_OUTCOMES];
     WsmMailbox
         *doubtful; /* owned or NULL: another thread's, long waited for */
@@ -75,8 +82,32 @@ fanout_one_locked(WsmFanout *fan, WsmConnection *connection)
     if (outcome == WSM_QUEUED) {
         fanout_wake_locked(fan, connection);
     }
+    else if (outcome == WSM_DROPPED && fan->event->detail != NULL) {
+        wsm_reflist_park(&fan->refused, Py_NewRef((PyObject *)connection));
+    }
     else if (outcome == WSM_FAILED) {
         wsm_reflist_park(&fan->over, Py_NewRef((PyObject *)connection));
+    }
+}
+
+/* For clients that come back. What is for one connection only is not of the
+ * stream, and the manager of no user has none. */
+static void
+fanout_keep_locked(WsmFanout *fan)
+{
+    WsmManager *manager = fan->manager;
+
+    if (manager->key == Py_None) {
+        wsm_journal_empty_locked(&manager->journal, manager->seq, &fan->gone);
+    }
+    else if (fan->event->only == NULL &&
+             wsm_journal_add_locked(&manager->journal, fan->event, fan->now,
+                                    &fan->gone)) {
+        fan->tally[WSM_STORED] = 1;
+    }
+    if (fan->event->ack) {
+        wsm_acks_add_locked(&manager->acks, fan->event, fan->now,
+                            &fan->forgotten);
     }
 }
 
@@ -93,7 +124,8 @@ fanout_place(WsmFanout *fan, Py_ssize_t reserved)
         return 1;
     }
     manager->emitted++;
-    wsm_event_stamp(fan->event, manager->epoch, ++manager->seq);
+    wsm_event_stamp(fan->event, manager->epoch, ++manager->seq, fan->now);
+    fanout_keep_locked(fan);
     for (Py_ssize_t i = 0; roster != NULL && i < roster->count; i++) {
         WsmConnection *connection = (WsmConnection *)roster->items[i];
         if (wsm_connection_wants_locked(connection, fan->event)) {
@@ -117,10 +149,15 @@ fanout_detail(WsmFanout *fan)
         bool wants = wsm_connection_wants_locked(connection, fan->event);
         wsm_unlock(&fan->manager->lock);
         if (wants) {
-            wsm_event_detail(fan->event, connection->id, WSM_QUEUED);
+            wsm_event_detail(fan->event, connection->id, WSM_QUEUED, NULL);
         }
     }
     wsm_manager_release(fan->manager, roster);
+    for (Py_ssize_t i = 0; i < fan->refused.count; i++) {
+        WsmConnection *connection = (WsmConnection *)fan->refused.items[i];
+        wsm_event_detail(fan->event, connection->id, WSM_DROPPED, "outbox");
+    }
+    wsm_reflist_drop(&fan->refused);
 }
 
 static void
@@ -129,9 +166,11 @@ fanout_count(WsmFanout *fan)
     WsmTotals *totals = &fan->state->totals;
 
     totals->emitted++;
+    wsm_add(&fan->state->counters->emitted[fan->event->kind], 1);
     totals->queued += (uint64_t)fan->tally[WSM_QUEUED];
     totals->dropped += (uint64_t)fan->tally[WSM_DROPPED];
     totals->failed += (uint64_t)fan->tally[WSM_FAILED];
+    totals->stored += (uint64_t)fan->tally[WSM_STORED];
     for (int i = 0; i < WSM_OUTCOMES; i++) {
         if (fan->tally[i] != 0) {
             wsm_event_count(fan->event, (WsmOutcome)i, fan->tally[i]);
@@ -179,7 +218,7 @@ fanout_close_over(WsmFanout *fan)
 {
     for (Py_ssize_t i = 0; i < fan->over.count; i++) {
         WsmConnection *connection = (WsmConnection *)fan->over.items[i];
-        wsm_event_detail(fan->event, connection->id, WSM_FAILED);
+        wsm_event_detail(fan->event, connection->id, WSM_FAILED, "outbox");
         wsm_evict_slow(connection, "outbox");
     }
     wsm_reflist_drop(&fan->over);
@@ -191,6 +230,7 @@ fanout_run(WsmFanout *fan)
     Py_ssize_t reserved;
     int result = 0;
 
+    fan->now = wsm_now_ns();
     do {
         reserved = wsm_manager_count(fan->manager);
         if (wsm_batch_reserve(&fan->batch, reserved) < 0) {
@@ -198,7 +238,9 @@ fanout_run(WsmFanout *fan)
         }
     } while (fanout_place(fan, reserved) != 0);
     fanout_count(fan);
-    wsm_settle_pairs(&fan->dropped, WSM_DROPPED);
+    wsm_settle_pairs(&fan->dropped, WSM_DROPPED, "outbox");
+    wsm_reflist_drop(&fan->gone);
+    wsm_acks_forget(&fan->forgotten);
     if (fan->batch.job_count > 0) {
         result = wsm_writer_run(fan->state, fan->loop, &fan->batch, true);
     }
@@ -210,24 +252,54 @@ fanout_run(WsmFanout *fan)
     return result;
 }
 
-PyObject *
-wsm_fanout(WsmManager *manager, WsmEvent *event)
+/* The emit itself, of an event whose delivery is made. */
+static int
+fanout_emit(WsmManager *manager, WsmDelivery *delivery)
 {
     WsmFanout fan = {
-        .state = manager->state, .manager = manager, .event = event};
-    WsmDelivery *delivery = wsm_delivery_new(manager->state, event);
+        .state = manager->state, .manager = manager, .event = delivery->event};
+    int result = -1;
 
     wsm_batch_init(&fan.batch);
     wsm_reflist_init(&fan.dropped);
     wsm_reflist_init(&fan.over);
-    if (delivery == NULL || wsm_running_loop(manager->state, &fan.loop) < 0 ||
-        fanout_run(&fan) < 0) {
+    wsm_reflist_init(&fan.refused);
+    wsm_reflist_init(&fan.gone);
+    wsm_reflist_init(&fan.forgotten);
+    if (wsm_running_loop(manager->state, &fan.loop) >= 0) {
+        result = fanout_run(&fan);
+    }
+    delivery->backlog = fan.backlog;
+    wsm_batch_drop(&fan.batch); /* what was reserved and not needed */
+    if (manager->key != Py_None) {
+        PyObject *saved = wsm_error_take();
+        wsm_kept_count(&manager->state->registry->kept, manager, fan.now);
+        wsm_error_restore(saved);
+    }
+    return result;
+}
+
+PyObject *
+wsm_fanout(WsmManager *manager, WsmEvent *event, PyObject *key)
+{
+    WsmDelivery *delivery = wsm_delivery_new(manager->state, event);
+
+    Py_DECREF(event);
+    if (delivery != NULL && key != NULL) {
+        WsmDelivery *first = wsm_once_claim(manager, key, delivery);
+        bool again = first != delivery;
+        Py_DECREF(delivery);
+        delivery = first;
+        if (again) {
+            manager->state->totals.repeated += first != NULL;
+            return (PyObject *)first;
+        }
+    }
+    if (delivery != NULL && fanout_emit(manager, delivery) < 0) {
+        if (key != NULL && !delivery->event->numbered) {
+            wsm_once_release(manager, key);
+        }
         Py_CLEAR(delivery);
     }
-    else {
-        delivery->backlog = fan.backlog;
-    }
-    wsm_batch_drop(&fan.batch); /* what was reserved and not needed */
-    Py_DECREF(event);
     return (PyObject *)delivery;
 }

@@ -12,7 +12,9 @@
  * their mailbox to all others. Any thread, with or without a loop. The
  * delivery, or NULL with MemoryError before anything was sent, or with a
  * fatal error (KeyboardInterrupt and the like) that a send raised, after
- * everything was. Steals event. */
-PyObject *wsm_fanout(WsmManager *manager, WsmEvent *event);
+ * everything was. With an idempotency key (exact str, or NULL) that an
+ * earlier emit has had within the window: that one's delivery, and nothing is
+ * sent. Steals event. */
+PyObject *wsm_fanout(WsmManager *manager, WsmEvent *event, PyObject *key);
 
 #endif

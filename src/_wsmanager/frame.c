@@ -4,6 +4,9 @@
 size_t
 wsm_frame_header_size(uint64_t length)
 {
+#ifdef WSM_PLANT_LENGTH_FORM
+    return length < 127 ? 2 : length < 65536 ? 4 : 10;
+#endif
     return length < 126 ? 2 : length < 65536 ? 4 : 10;
 }
 

@@ -8,7 +8,6 @@
 #define WSM_FRAME_HEADER_MAX 10
 
 #define WSM_OPCODE_TEXT 0x1
-#define WSM_OPCODE_BINARY 0x2
 
 /* Bytes of the header of a payload of that length: 2, 4 or 10. */
 size_t wsm_frame_header_size(uint64_t length);

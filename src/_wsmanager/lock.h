@@ -9,6 +9,9 @@
 
 #include "python.h"
 #include <assert.h>
+#ifdef Py_GIL_DISABLED
+#include <stdatomic.h>
+#endif
 
 #if defined(__clang__)
 #define WSM_CAPABILITY __attribute__((capability("lock")))
@@ -70,6 +73,79 @@ wsm_unlock(WsmLock *lock)
 #else
     (void)lock;
 #endif
+}
+#endif
+
+/* What threads read and change without a lock: a whole value each time, in
+ * one order for all. The GIL sees to that where there is one. */
+#ifdef Py_GIL_DISABLED
+#define WSM_SHARED(type) _Atomic(type)
+#else
+#define WSM_SHARED(type) type
+#endif
+
+/* Add to a shared number; what it is then. */
+static inline uint64_t
+wsm_shared_add(WSM_SHARED(uint64_t) * number, uint64_t more)
+{
+#ifdef Py_GIL_DISABLED
+    return atomic_fetch_add(number, more) + more;
+#else
+    return *number += more;
+#endif
+}
+
+typedef WSM_SHARED(PyObject *) WsmSlot;
+
+/* What was in the slot, the caller's now; of two threads one gets it. */
+static inline PyObject *
+wsm_slot_take(WsmSlot *slot)
+{
+#ifdef Py_GIL_DISABLED
+    return atomic_exchange(slot, NULL);
+#else
+    PyObject *op = *slot;
+    *slot = NULL;
+    return op;
+#endif
+}
+
+/* A counter that threads only ever add to, in no order that matters. */
+#ifdef Py_GIL_DISABLED
+static inline void
+wsm_add(uint64_t *counter, uint64_t n)
+{
+    (void)__atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
+}
+
+static inline uint64_t
+wsm_read(const uint64_t *counter)
+{
+    return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
+
+static inline void
+wsm_clear(uint64_t *counter)
+{
+    __atomic_store_n(counter, 0, __ATOMIC_RELAXED);
+}
+#else
+static inline void
+wsm_add(uint64_t *counter, uint64_t n)
+{
+    *counter += n;
+}
+
+static inline uint64_t
+wsm_read(const uint64_t *counter)
+{
+    return *counter;
+}
+
+static inline void
+wsm_clear(uint64_t *counter)
+{
+    *counter = 0;
 }
 #endif
 

@@ -1,7 +1,6 @@
 /* Questions about a manager's connections; nothing here changes them, but
  * for the thread a connection shows. */
 #include "args.h"
-#include "compat.h"
 #include "methods.h"
 #include "registry.h"
 #include "results.h"
@@ -275,7 +274,14 @@ WSM_METHOD(wait_for_connection)
     if (wsm_manager_count(self) > 0) {
         return wsm_waiters_done(self->state, Py_True);
     }
-    return wsm_waiters_add(self->state, &self->waiters, out[0]);
+    PyObject *future =
+        wsm_waiters_add(self->state, &self->lock, &self->waiters, out[0]);
+    if (future != NULL && wsm_manager_count(self) > 0) {
+        wsm_waiters_wake(self->state,
+                         wsm_waiters_take(&self->lock, &self->waiters),
+                         Py_True); /* it came between the two looks */
+    }
+    return future;
 }
 
 WSM_METHOD(get_stats)
@@ -299,13 +305,16 @@ WSM_METHOD(get_stats)
         direct += connection->channel != NULL;
     }
     uint64_t emitted = self->emitted;
+    unsigned kept = self->journal.ring.count, unacked = self->acks.ring.count;
+    Py_ssize_t kept_bytes = (Py_ssize_t)self->journal.bytes;
     wsm_unlock(&self->lock);
     wsm_manager_release(self, roster);
     return Py_BuildValue(
-        "{s:n,s:n,s:n,s:n,s:K,s:n,s:n,s:O,s:O}", "total_connections", count,
-        "active_connections", count, "direct_connections", direct,
-        "generic_connections", count - direct, "events_emitted",
-        (unsigned long long)emitted, "queued_events", events, "queued_bytes",
-        bytes, "service_available",
+        "{s:n,s:n,s:n,s:n,s:K,s:n,s:n,s:I,s:n,s:I,s:O,s:O}",
+        "total_connections", count, "active_connections", count,
+        "direct_connections", direct, "generic_connections", count - direct,
+        "events_emitted", (unsigned long long)emitted, "queued_events", events,
+        "queued_bytes", bytes, "journal_events", kept, "journal_bytes",
+        kept_bytes, "unacknowledged_events", unacked, "service_available",
         self->service_available ? Py_True : Py_False, "mode", self->mode);
 }

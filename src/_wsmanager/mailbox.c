@@ -2,6 +2,8 @@
  * is on its way: armed, or lingering if only other threads have posted. */
 #include "mailbox.h"
 
+#include <time.h>
+
 #include "compat.h"
 
 #define WSM_ARM_TRIES 3
@@ -32,7 +34,7 @@ wsm_mailbox_of(WsmState *state, PyObject *mailboxes, PyObject *loop)
     if (self->context == NULL) {
         goto done;
     }
-    if (PyDict_SetDefaultRef(mailboxes, key, (PyObject *)self, &found) < 0) {
+    if (wsm_dict_claim(mailboxes, key, (PyObject *)self, &found) < 0) {
         Py_CLEAR(found);
     }
 done:
@@ -125,11 +127,9 @@ mailbox_not_armed(WsmMailbox *self)
     return closed;
 }
 
-bool
-wsm_mailbox_is_alive(WsmMailbox *self)
+static bool
+mailbox_is_alive_at(WsmMailbox *self, int64_t now)
 {
-    int64_t now = wsm_now_ns();
-
     wsm_lock(&self->lock);
     bool ask = (self->armed || self->lingering) && !self->dead &&
                now - self->armed_at > WSM_ARMED_TRUST;
@@ -146,15 +146,21 @@ wsm_mailbox_is_alive(WsmMailbox *self)
 }
 
 bool
+wsm_mailbox_is_alive(WsmMailbox *self)
+{
+    return mailbox_is_alive_at(self, wsm_now_ns());
+}
+
+bool
 wsm_mailbox_post(WsmMailbox *self, WsmPost *post, bool here)
 {
     if (post->head == NULL) {
         return true;
     }
-    if (!here && !wsm_mailbox_is_alive(self)) {
+    int64_t now = here ? 0 : wsm_now_ns(); /* of no use to our own turn */
+    if (!here && !mailbox_is_alive_at(self, now)) {
         return false;
     }
-    int64_t now = here ? 0 : wsm_now_ns(); /* of no use to our own turn */
     wsm_lock(&self->lock);
     if (self->dead) {
         wsm_unlock(&self->lock);
@@ -182,6 +188,13 @@ wsm_mailbox_post(WsmMailbox *self, WsmPost *post, bool here)
             return false;
         }
     }
+#ifdef WSM_PLANT_EMIT_WAITS
+    for (int i = 0; !here && self->head != NULL && i < 3000; i++) {
+        Py_BEGIN_ALLOW_THREADS
+            nanosleep(&(struct timespec){0, 1000000}, NULL);
+        Py_END_ALLOW_THREADS
+    }
+#endif
     return true;
 }
 
@@ -199,13 +212,11 @@ wsm_mailbox_take(WsmMailbox *self)
     return post;
 }
 
-/* loop.call_later(seconds, self.<name>, context=...); NULL on failure, which
- * is written as unraisable. */
+/* loop.call_later(seconds, self.<name>, context=...) */
 static PyObject *
 mailbox_later(WsmMailbox *self, int64_t ns, const char *name)
 {
     WsmState *state = self->state;
-    PyObject *saved = wsm_error_take();
     PyObject *delay = PyFloat_FromDouble((double)ns / 1e9);
     PyObject *method = PyObject_GetAttrString((PyObject *)self, name);
     PyObject *handle = NULL;
@@ -216,11 +227,20 @@ mailbox_later(WsmMailbox *self, int64_t ns, const char *name)
                                            3 | PY_VECTORCALL_ARGUMENTS_OFFSET,
                                            state->context_names);
     }
+    Py_XDECREF(delay);
+    Py_XDECREF(method);
+    return handle;
+}
+
+/* The same; NULL on failure, which is written as unraisable. */
+static PyObject *
+mailbox_later_anyway(WsmMailbox *self, int64_t ns, const char *name)
+{
+    PyObject *saved = wsm_error_take();
+    PyObject *handle = mailbox_later(self, ns, name);
     if (handle == NULL) {
         wsm_unraisable((PyObject *)self);
     }
-    Py_XDECREF(delay);
-    Py_XDECREF(method);
     wsm_error_restore(saved);
     return handle;
 }
@@ -236,7 +256,7 @@ wsm_mailbox_linger(WsmMailbox *self)
     if (!linger) {
         return;
     }
-    PyObject *handle = mailbox_later(self, WSM_LINGER_NS, "_linger");
+    PyObject *handle = mailbox_later_anyway(self, WSM_LINGER_NS, "_linger");
     if (handle == NULL) {
         wsm_lock(&self->lock);
         self->lingering = false;
@@ -249,7 +269,39 @@ void
 wsm_mailbox_schedule(WsmMailbox *self, int64_t ns)
 {
     self->tick = ns;
-    Py_XSETREF(self->timer, mailbox_later(self, ns, "_tick"));
+    Py_XSETREF(self->timer, mailbox_later_anyway(self, ns, "_tick"));
+}
+
+/* loop.call_soon_threadsafe(self._look) */
+static int
+mailbox_look_soon(WsmMailbox *self)
+{
+    WsmState *state = self->state;
+    PyObject *method = PyObject_GetAttrString((PyObject *)self, "_look");
+    PyObject *handle = NULL;
+
+    if (method != NULL) {
+        handle = PyObject_CallMethodOneArg(
+            self->loop, state->names.call_soon_threadsafe, method);
+        Py_DECREF(method);
+    }
+    if (handle == NULL && PyErr_ExceptionMatches(PyExc_RuntimeError)) {
+        PyErr_Clear(); /* a closed loop looks at nothing any more */
+        return 0;
+    }
+    Py_XDECREF(handle);
+    return handle == NULL ? -1 : 1;
+}
+
+int
+wsm_mailbox_look_later(WsmMailbox *self, int64_t ns, bool here)
+{
+    if (!here) {
+        return mailbox_look_soon(self);
+    }
+    PyObject *handle = mailbox_later(self, ns, "_look");
+    Py_XDECREF(handle);
+    return handle == NULL ? -1 : 1;
 }
 
 void
@@ -369,7 +421,17 @@ mailbox_linger(PyObject *op, PyObject *Py_UNUSED(ignored))
     return mailbox_call(op, NULL, NULL);
 }
 
+static PyObject *
+mailbox_look(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    if (((WsmMailbox *)op)->state->on_look(op) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef mailbox_methods[] = {
+    {"_look", mailbox_look, METH_NOARGS, "At idle connections."},
     {"_linger", mailbox_linger, METH_NOARGS, "The burst's second turn."},
     {"_tick", mailbox_tick, METH_NOARGS, "The timer's callback."},
     {NULL, NULL, 0, NULL},

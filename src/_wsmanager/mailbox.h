@@ -19,12 +19,14 @@ typedef struct WsmMailbox {
     WsmConnection *watched; /* owned references; loop's thread only */
     int64_t armed_at; /* ns; guarded by lock */
     int64_t tick; /* ns between looks at what is watched */
+    Py_ssize_t stray_at; /* loop's thread only: how far the look has come */
     Py_ssize_t connections; /* guarded by lock */
     WsmLock lock;
     bool armed; /* guarded by lock: a turn is on its way */
     bool dead; /* guarded by lock: the loop is closed */
     bool foreign; /* guarded by lock: another thread has posted to it */
     bool lingering; /* guarded by lock: a turn comes soon without a wake-up */
+    bool stray_due; /* guarded by lock: a look at idle connections comes */
 } WsmMailbox;
 
 /* The mailbox of a loop: found in, or added to, the dict mailboxes (by the
@@ -67,6 +69,10 @@ void wsm_mailbox_unwatch(WsmMailbox *mailbox, WsmConnection *connection);
 
 /* Let the timer look again in ns nanoseconds. */
 void wsm_mailbox_schedule(WsmMailbox *mailbox, int64_t ns);
+
+/* Let the loop look at idle connections: here in ns nanoseconds, elsewhere
+ * at its next turn. 1; 0 if the loop is closed; -1 with an exception. */
+int wsm_mailbox_look_later(WsmMailbox *mailbox, int64_t ns, bool here);
 
 extern PyType_Spec wsm_mailbox_spec;
 

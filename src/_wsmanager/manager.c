@@ -7,7 +7,7 @@
 static uint64_t
 manager_epoch(WsmState *state)
 {
-    uint64_t z = (state->epoch_seed[0] += 0x9e3779b97f4a7c15u);
+    uint64_t z = wsm_shared_add(&state->epoch_seed[0], 0x9e3779b97f4a7c15u);
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return (z ^ (z >> 31)) ^ state->epoch_seed[1];
@@ -69,10 +69,84 @@ wsm_manager_count(WsmManager *self)
     return count;
 }
 
+/* Why the stream cannot go on where the client left it; NULL: it can. */
+static const char *
+manager_refusal_locked(const WsmManager *self, const WsmResume *resume)
+{
+    if (!resume->understood) {
+        return "malformed";
+    }
+#ifndef WSM_PLANT_FOREIGN
+    if (resume->from.epoch != self->epoch) {
+        return "unknown";
+    }
+#endif
+    if (resume->from.seq > self->seq) {
+        return "ahead";
+    }
+    return wsm_journal_reaches_locked(&self->journal, resume->from.seq)
+               ? NULL
+               : "expired";
+}
+
+/* What the connection has missed, into its empty outbox: all or nothing. */
+static const char *
+manager_replay_locked(WsmManager *self, WsmConnection *connection,
+                      WsmResume *resume)
+{
+    const WsmSettings *settings = &self->state->settings;
+    const WsmRing *ring = &self->journal.ring;
+    uint32_t i = wsm_journal_after_locked(&self->journal, resume->from.seq);
+#ifdef WSM_PLANT_SEAM
+    i += i < ring->count;
+#endif
+
+    for (; i < ring->count; i++) {
+        WsmEvent *event = (WsmEvent *)wsm_ring_peek(ring, i);
+        if (!wsm_connection_wants_locked(connection, event)) {
+            continue;
+        }
+        connection->outbox_bytes += wsm_event_size(event);
+        if (connection->outbox.count >=
+                (uint64_t)settings->outbox_max_events ||
+            connection->outbox_bytes > (size_t)settings->outbox_max_bytes) {
+            return "limit";
+        }
+        if (wsm_ring_push(&connection->outbox, (PyObject *)event) < 0) {
+            return "memory";
+        }
+        Py_INCREF(event); /* now the outbox's */
+        resume->replayed++;
+    }
+    return NULL;
+}
+
+static void
+manager_resume_locked(WsmManager *self, WsmConnection *connection,
+                      WsmResume *resume, WsmRefList *gone)
+{
+    wsm_journal_expire_locked(&self->journal, &self->state->settings,
+                              wsm_now_ns(), gone);
+    resume->position = (WsmPosition){self->epoch, self->seq};
+    connection->replayed_to = self->seq;
+    resume->reason = manager_refusal_locked(self, resume);
+    if (resume->reason == NULL) {
+        resume->reason = manager_replay_locked(self, connection, resume);
+    }
+    if (resume->reason != NULL) {
+        wsm_connection_empty_locked(connection, gone);
+        connection->outbox_bytes = 0;
+        resume->replayed = 0;
+    }
+}
+
 int
 wsm_manager_attach(WsmManager *self, WsmConnection *connection,
-                   Py_ssize_t limit)
+                   Py_ssize_t limit, WsmResume *resume)
 {
+    WsmRefList gone;
+
+    wsm_reflist_init(&gone);
     for (;;) {
         WsmRoster *old = wsm_manager_roster(self);
         Py_ssize_t count = old == NULL ? 0 : old->count;
@@ -93,8 +167,12 @@ wsm_manager_attach(WsmManager *self, WsmConnection *connection,
             self->roster = roster;
             connection->open = true;
             connection->generation = ++self->generation;
+            if (resume != NULL) {
+                manager_resume_locked(self, connection, resume, &gone);
+            }
         }
         wsm_unlock(&self->lock);
+        wsm_reflist_drop(&gone);
         wsm_manager_release(self, old);
         if (same) {
             wsm_manager_release(self, old);
@@ -170,6 +248,64 @@ wsm_manager_detach(WsmManager *self, WsmConnection *connection,
     }
 }
 
+WsmPosition
+wsm_manager_position(WsmManager *self)
+{
+    wsm_lock(&self->lock);
+    WsmPosition position = {self->epoch, self->seq};
+    wsm_unlock(&self->lock);
+    return position;
+}
+
+bool
+wsm_manager_acknowledge(WsmManager *self, const WsmPosition *id)
+{
+    wsm_lock(&self->lock);
+    WsmEvent *event = wsm_acks_take_locked(&self->acks, id);
+    wsm_unlock(&self->lock);
+    if (event == NULL) {
+        return false;
+    }
+    bool open = wsm_event_acknowledge(event, true);
+    Py_DECREF(event);
+    return open;
+}
+
+size_t
+wsm_manager_kept(WsmManager *self)
+{
+    wsm_lock(&self->lock);
+    size_t bytes = self->journal.bytes + self->acks.bytes + self->once_bytes;
+    wsm_unlock(&self->lock);
+    return bytes;
+}
+
+void
+wsm_manager_expire(WsmManager *self, bool all)
+{
+    WsmRefList gone, forgotten;
+    PyObject *once = NULL;
+
+    wsm_reflist_init(&gone);
+    wsm_reflist_init(&forgotten);
+    wsm_lock(&self->lock);
+    if (all) {
+        wsm_journal_empty_locked(&self->journal, self->seq, &gone);
+        wsm_acks_empty_locked(&self->acks, &forgotten);
+        once = self->once;
+        self->once = NULL;
+        self->once_bytes = 0;
+    }
+    else {
+        wsm_journal_expire_locked(&self->journal, &self->state->settings,
+                                  wsm_now_ns(), &gone);
+    }
+    wsm_unlock(&self->lock);
+    wsm_reflist_drop(&gone);
+    wsm_acks_forget(&forgotten);
+    Py_XDECREF(once);
+}
+
 WsmConnection *
 wsm_manager_find(WsmManager *self, PyObject *id)
 {
@@ -187,6 +323,68 @@ wsm_manager_find(WsmManager *self, PyObject *id)
     return found;
 }
 
+/* How many removals of that id are owed; -1 with an exception. */
+static long
+manager_owed(WsmManager *self, PyObject *id)
+{
+    PyObject *due = NULL;
+    if (self->superseded == NULL ||
+        PyDict_GetItemRef(self->superseded, id, &due) <= 0) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    long owed = PyLong_AsLong(due);
+    Py_DECREF(due);
+    return owed;
+}
+
+static int
+manager_owe(WsmManager *self, PyObject *id, long owed)
+{
+    if (owed == 0) {
+        return PyDict_DelItem(self->superseded, id);
+    }
+    PyObject *due = PyLong_FromLong(owed);
+    if (due == NULL) {
+        return -1;
+    }
+    int result = PyDict_SetItem(self->superseded, id, due);
+    Py_DECREF(due);
+    return result;
+}
+
+/* A private dict of str keys: nothing in these sections runs Python. */
+int
+wsm_manager_owe_removal(WsmManager *self, PyObject *id)
+{
+    int result = -1;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    if (self->superseded == NULL) {
+        self->superseded = PyDict_New();
+    }
+    long owed = self->superseded == NULL ? -1 : manager_owed(self, id);
+    if (owed >= 0) {
+        result = manager_owe(self, id, owed + 1);
+    }
+    Py_END_CRITICAL_SECTION();
+    return result;
+}
+
+int
+wsm_manager_settle_removal(WsmManager *self, PyObject *id)
+{
+    int result;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    long owed = manager_owed(self, id);
+    result = owed > 0 ? 1 : (int)owed;
+    if (owed > 0 && manager_owe(self, id, owed - 1) < 0) {
+        result = -1;
+    }
+    Py_END_CRITICAL_SECTION();
+    return result;
+}
+
 /* What the parent's threads held may be half-made: leave it all where it
  * is. Its memory is shared with the parent anyway. */
 void
@@ -196,7 +394,12 @@ wsm_manager_forget(WsmManager *self)
     self->roster = NULL;
     self->superseded = NULL;
     self->waiters = NULL;
+    self->once = NULL;
+    self->once_bytes = 0;
+    self->journal = (WsmJournal){.bytes = 0};
+    self->acks = (WsmAcks){.bytes = 0};
     self->idle_list = NULL;
+    self->kept_bytes = 0;
     self->epoch = manager_epoch(self->state);
     self->seq = 0;
     self->fork_generation = self->state->fork_generation;
@@ -216,6 +419,14 @@ wsm_manager_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->mode);
     Py_VISIT(self->waiters);
     Py_VISIT(self->superseded);
+    Py_VISIT(self->once);
+    int visited = wsm_journal_traverse(&self->journal, visit, arg);
+    if (visited == 0) {
+        visited = wsm_acks_traverse(&self->acks, visit, arg);
+    }
+    if (visited != 0) {
+        return visited;
+    }
     if (roster != NULL && roster->refs == 1) {
         for (Py_ssize_t i = 0; i < roster->count; i++) {
             Py_VISIT(roster->items[i]);
@@ -239,6 +450,9 @@ wsm_manager_clear(PyObject *op)
     Py_CLEAR(self->mode);
     Py_CLEAR(self->waiters);
     Py_CLEAR(self->superseded);
+    Py_CLEAR(self->once);
+    wsm_journal_clear(&self->journal);
+    wsm_acks_clear(&self->acks);
     return 0;
 }
 

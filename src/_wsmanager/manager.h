@@ -3,9 +3,12 @@
 #ifndef WSM_MANAGER_H
 #define WSM_MANAGER_H
 
+#include "acks.h"
 #include "compat.h"
 #include "connection.h"
+#include "journal.h"
 #include "lock.h"
+#include "position.h"
 #include "roster.h"
 #include "state.h"
 
@@ -17,9 +20,14 @@ typedef struct WsmManager {
     PyObject *key; /* owned: exact str, or None for no user */
     PyObject *context; /* owned: the very object that was given */
     PyObject *mode; /* owned */
-    PyObject *waiters; /* owned list or NULL: wait_for_connection() */
-    PyObject *superseded; /* owned dict or NULL: id to removals still due */
+    PyObject *waiters; /* owned list or NULL, guarded by lock */
+    PyObject *superseded; /* owned dict or NULL: id to removals still due;
+                             under our critical section */
+    PyObject *once; /* owned dict or NULL: idempotency key to Delivery */
     WsmRoster *roster; /* owned or NULL when empty; guarded by lock */
+    WsmJournal journal; /* guarded by lock */
+    WsmAcks acks; /* guarded by lock */
+    WSM_SHARED(size_t) once_bytes; /* of the events in once */
     uint64_t epoch;
     uint64_t seq; /* of the last event; guarded by lock */
     uint64_t generation; /* of the last connection; guarded by lock */
@@ -28,8 +36,11 @@ typedef struct WsmManager {
     struct WsmManager *idle_prev, *idle_next; /* guarded: registry's lock */
     struct WsmIdleList *idle_list; /* guarded: registry's lock */
     int64_t idle_deadline; /* ns; guarded: registry's lock */
+    struct WsmManager *kept_prev, *kept_next; /* guarded: registry's lock */
+    size_t kept_bytes; /* of its events, as last told; registry's lock */
+    int64_t kept_at; /* ns; guarded: registry's lock */
     WsmLock lock;
-    bool touched; /* used since the registry last looked */
+    WSM_SHARED(bool) touched; /* used since the registry last looked */
     bool service_available;
 } WsmManager;
 
@@ -45,10 +56,20 @@ void wsm_manager_release(WsmManager *self, WsmRoster *roster);
 /* How many connections it has now. */
 Py_ssize_t wsm_manager_count(WsmManager *self);
 
-/* Take the connection in, giving it its generation. 1; 0 if limit are there
- * already; -1 with an exception. */
+/* A client that comes back: how far it had got, and what it is given. */
+typedef struct {
+    bool understood; /* from could be read */
+    WsmPosition from;
+    const char *reason; /* why it is not recovered; NULL: it is */
+    uint32_t replayed; /* events now first in the outbox */
+    WsmPosition position; /* of the user's last event */
+} WsmResume;
+
+/* Take the connection in, giving it its generation, and with resume (or
+ * NULL) what it has missed, at one point in time: no event comes twice, and
+ * none is left out. 1; 0 if limit are there already; -1 with an exception. */
 int wsm_manager_attach(WsmManager *self, WsmConnection *connection,
-                       Py_ssize_t limit);
+                       Py_ssize_t limit, WsmResume *resume);
 
 /* Take the connection out and park its outbox in dropped. 1; 0 if it was
  * not in (nothing changed); -1 with an exception. left: connections that
@@ -56,8 +77,29 @@ int wsm_manager_attach(WsmManager *self, WsmConnection *connection,
 int wsm_manager_detach(WsmManager *self, WsmConnection *connection,
                        WsmRefList *dropped, Py_ssize_t *left);
 
+/* Where the user's stream is now. */
+WsmPosition wsm_manager_position(WsmManager *self);
+
+/* A client has acknowledged the event of that id: true if one waits for
+ * that. May run Python. */
+bool wsm_manager_acknowledge(WsmManager *self, const WsmPosition *id);
+
+/* Bytes of events it keeps: for resume, for acknowledgement, and for their
+ * idempotency keys. */
+size_t wsm_manager_kept(WsmManager *self);
+
+/* Let go of kept events that are too old, or of all. May run Python. */
+void wsm_manager_expire(WsmManager *self, bool all);
+
 /* The connection of that id, a new reference; NULL without an exception. */
 WsmConnection *wsm_manager_find(WsmManager *self, PyObject *id);
+
+/* A connection of that id was replaced, and whoever had it will still remove
+ * it by its id: note one such removal. 0, or -1 with an exception. */
+int wsm_manager_owe_removal(WsmManager *self, PyObject *id);
+
+/* 1 if a removal of that id was owed (one less now); 0; -1 as above. */
+int wsm_manager_settle_removal(WsmManager *self, PyObject *id);
 
 /* The child of a fork owns none of its parent's connections: forget them
  * without touching them. */

@@ -27,9 +27,12 @@ WSM_METHOD(get_connection_health);
 WSM_METHOD(wait_for_connection);
 WSM_METHOD(get_stats);
 
-/* emit.c: events and messages */
+/* emit.c: events */
 WSM_METHOD(emit_event);
 WSM_METHOD(emit_critical_event);
+WSM_METHOD(acknowledge);
+
+/* message.c: messages */
 WSM_METHOD(send_to_user);
 WSM_METHOD(send_to_thread);
 WSM_METHOD(send_message);
@@ -51,14 +54,12 @@ WsmManager *wsm_manager_route(WsmManager *self, PyObject *id, bool make);
 WsmConnection *wsm_manager_lookup(WsmManager *self, PyObject *id);
 
 /* A message to every connection of a manager: the delivery. */
-PyObject *wsm_emit_message(WsmManager *target, PyObject *message);
+PyObject *wsm_emit_message(WsmManager *target, PyObject *message, bool traced);
 
-/* 0 if it is a message that could be sent; else -1 with the error that
+/* The message as a new dict, and its type, owned; NULL with the error that
  * sending it would raise. */
-int wsm_check_message(WsmState *state, PyObject *message);
-
-/* A message to one connection only: the delivery. */
-PyObject *wsm_emit_only(WsmConnection *connection, PyObject *message);
+PyObject *wsm_message_root(WsmState *state, PyObject *message,
+                           PyObject **type);
 
 /* {id: connection} of a manager, a new dict. */
 PyObject *wsm_manager_connections(WsmManager *self);

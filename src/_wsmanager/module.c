@@ -1,8 +1,11 @@
 /* The module: its functions, its types, its life. */
 #include "acquire.h"
 #include "args.h"
+#include "broadcast.h"
+#include "check.h"
 #include "compat.h"
 #include "connection_type.h"
+#include "counters.h"
 #include "delivery.h"
 #include "driver.h"
 #include "evict.h"
@@ -13,6 +16,9 @@
 #include "registry.h"
 #include "results.h"
 #include "settings.h"
+#include "status.h"
+#include "stray.h"
+#include "survey.h"
 #include "verdict.h"
 #include "waiters.h"
 #include "writer.h"
@@ -21,29 +27,30 @@
 
 static const char *const factory_names[] = {"user_context", "mode", NULL};
 
-/* Context and mode of either factory, borrowed: every mode is the one. */
-static int
-module_factory_args(WsmState *state, const char *function,
-                    PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
-                    PyObject **context, PyObject **mode)
+/* The context of either factory, borrowed: every mode is the one. NULL with
+ * an exception. */
+static PyObject *
+module_factory_context(WsmState *state, const char *function,
+                       PyObject *const *args, Py_ssize_t nargs,
+                       PyObject *kwnames)
 {
-    *mode = state->hooks.mode == NULL ? Py_None : state->hooks.mode;
-    if (kwnames == NULL && nargs == 1) {
-        *context = args[0];
+    const WsmArgs spec = {function, factory_names, 2, 0};
+    PyObject *out[WSM_ARGS_MAX];
+
+    if (nargs == 0 && kwnames != NULL && PyTuple_GET_SIZE(kwnames) == 1 &&
+        PyTuple_GET_ITEM(kwnames, 0) == state->names.user_context) {
+        return args[0];
     }
-    else if (nargs == 0 && kwnames != NULL && PyTuple_GET_SIZE(kwnames) == 1 &&
-             PyTuple_GET_ITEM(kwnames, 0) == state->names.user_context) {
-        *context = args[0];
+    if (wsm_args_parse(&spec, args, nargs, kwnames, out) < 0) {
+        return NULL;
     }
-    else {
-        const WsmArgs spec = {function, factory_names, 2, 0};
-        PyObject *out[WSM_ARGS_MAX];
-        if (wsm_args_parse(&spec, args, nargs, kwnames, out) < 0) {
-            return -1;
-        }
-        *context = out[0] == NULL ? Py_None : out[0];
-    }
-    return 0;
+    return out[0] == NULL ? Py_None : out[0];
+}
+
+static PyObject *
+module_mode(WsmState *state)
+{
+    return state->hooks.mode == NULL ? Py_None : state->hooks.mode;
 }
 
 static PyObject *
@@ -51,19 +58,20 @@ module_get_manager(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
                    PyObject *kwnames)
 {
     WsmState *state = wsm_state_of(module);
-    PyObject *context, *mode;
+    PyObject *context =
+        nargs == 1 && kwnames == NULL
+            ? args[0]
+            : module_factory_context(state, "get_websocket_manager", args,
+                                     nargs, kwnames);
+    PyObject *key = context == NULL ? NULL : wsm_identity_key(state, context);
 
-    if (module_factory_args(state, "get_websocket_manager", args, nargs,
-                            kwnames, &context, &mode) < 0) {
-        return NULL;
-    }
-    PyObject *key = wsm_identity_key(state, context);
     if (key == NULL) {
         return NULL;
     }
     WsmManager *manager = wsm_registry_find(state->registry, key);
     if (manager == NULL && !PyErr_Occurred()) {
-        manager = wsm_registry_get(state->registry, key, context, mode, true);
+        manager = wsm_registry_get(state->registry, key, context,
+                                   module_mode(state), true);
     }
     Py_DECREF(key);
     return (PyObject *)manager;
@@ -74,58 +82,55 @@ module_get_manager_async(PyObject *module, PyObject *const *args,
                          Py_ssize_t nargs, PyObject *kwnames)
 {
     WsmState *state = wsm_state_of(module);
-    PyObject *context, *mode;
+    PyObject *context =
+        nargs == 1 && kwnames == NULL
+            ? args[0]
+            : module_factory_context(state, "get_websocket_manager_async",
+                                     args, nargs, kwnames);
+    PyObject *key = context == NULL ? NULL : wsm_identity_key(state, context);
 
-    if (module_factory_args(state, "get_websocket_manager_async", args, nargs,
-                            kwnames, &context, &mode) < 0) {
-        return NULL;
-    }
-    PyObject *key = wsm_identity_key(state, context);
     if (key == NULL) {
         return NULL;
     }
     WsmManager *manager = wsm_registry_find(state->registry, key);
-    if (manager == NULL &&
-        (PyErr_Occurred() ||
-         (key != Py_None && wsm_identity_validate(state, key) < 0))) {
-        Py_DECREF(key);
-        return NULL;
-    }
     if (manager != NULL) {
         Py_DECREF(key);
         return wsm_acquire_hit(state, manager);
     }
-    return wsm_acquire_miss(state, key, context, mode);
+    if (PyErr_Occurred() ||
+        (key != Py_None && wsm_identity_validate(state, key) < 0)) {
+        Py_DECREF(key);
+        return NULL;
+    }
+    return wsm_acquire_miss(state, key, context, module_mode(state));
 }
 
 /* -- the whole registry -------------------------------------------------- */
 
 static PyObject *
-module_status(PyObject *module, PyObject *Py_UNUSED(ignored))
+module_drain(PyObject *module, PyObject *on)
 {
-    WsmState *state = wsm_state_of(module);
-    WsmRegistry *registry = state->registry;
-    const WsmTotals *totals = &state->totals;
+    int is = PyObject_IsTrue(on);
+    if (is < 0) {
+        return NULL;
+    }
+    wsm_state_of(module)->draining = is > 0;
+    Py_RETURN_NONE;
+}
 
-    wsm_registry_sweep(registry, 16);
-    return Py_BuildValue(
-        "{s:n,s:n,s:n,s:O,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}",
-        "total_registered_managers",
-        PyDict_GET_SIZE(registry->managers) + (registry->none != NULL),
-        "total_connections", PyDict_GET_SIZE(registry->sockets), "total_loops",
-        PyDict_GET_SIZE(registry->mailboxes), "has_system_manager",
-        registry->none != NULL ? Py_True : Py_False, "events_emitted",
-        (unsigned long long)totals->emitted, "deliveries_sent",
-        (unsigned long long)totals->sent, "deliveries_dropped",
-        (unsigned long long)totals->dropped, "deliveries_failed",
-        (unsigned long long)totals->failed, "deliveries_direct",
-        (unsigned long long)totals->direct, "deliveries_generic",
-        (unsigned long long)totals->generic, "wakeups",
-        (unsigned long long)totals->wakeups, "connections_opened",
-        (unsigned long long)totals->opened, "connections_closed",
-        (unsigned long long)totals->closed, "slow_consumers",
-        (unsigned long long)totals->slow, "tolerated_awaits",
-        (unsigned long long)totals->tolerated);
+static PyObject *
+module_draining(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(wsm_state_of(module)->draining);
+}
+
+static void
+module_reset_totals(WsmTotals *totals)
+{
+    WSM_SHARED(uint64_t) *each = &totals->emitted;
+    for (size_t i = 0; i < sizeof(*totals) / sizeof(*each); i++) {
+        each[i] = 0;
+    }
 }
 
 /* Every connection leaves first, so that nothing of the old registry still
@@ -143,50 +148,11 @@ module_reset(PyObject *module, PyObject *Py_UNUSED(ignored))
         wsm_remove((WsmConnection *)PyList_GET_ITEM(connections, i));
     }
     Py_DECREF(connections);
-    if (wsm_registry_reset(state->registry) < 0) {
-        return NULL;
-    }
-    memset(&state->totals, 0, sizeof(state->totals));
+    wsm_registry_reset(state->registry);
+    module_reset_totals(&state->totals);
+    wsm_counters_reset(state);
+    state->draining = false;
     Py_RETURN_NONE;
-}
-
-/* A message that cannot be sent reaches nobody; an interrupt that strikes in
- * one user's sockets keeps it from no other user. */
-static PyObject *
-module_broadcast(PyObject *module, PyObject *message)
-{
-    WsmState *state = wsm_state_of(module);
-    PyObject *managers = wsm_registry_managers(state->registry);
-    PyObject *fatal = NULL;
-    long users = 0;
-
-    if (managers == NULL || wsm_check_message(state, message) < 0) {
-        Py_XDECREF(managers);
-        return NULL;
-    }
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(managers); i++) {
-        WsmManager *manager = (WsmManager *)PyList_GET_ITEM(managers, i);
-        if (wsm_manager_count(manager) == 0) {
-            continue;
-        }
-        PyObject *delivery = wsm_emit_message(manager, message);
-        if (delivery == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
-            Py_XDECREF(fatal);
-            Py_DECREF(managers);
-            return NULL;
-        }
-        if (delivery == NULL) {
-            Py_XSETREF(fatal, wsm_error_take());
-        }
-        Py_XDECREF(delivery);
-        users++;
-    }
-    Py_DECREF(managers);
-    if (fatal != NULL) {
-        wsm_error_restore(fatal);
-        return NULL;
-    }
-    return PyLong_FromLong(users);
 }
 
 /* -- small things -------------------------------------------------------- */
@@ -297,7 +263,10 @@ module_forked(PyObject *op, PyObject *Py_UNUSED(ignored))
     PyObject *module = NULL;
     if (PyWeakref_GetRef(op, &module) > 0) {
 #ifndef WSM_PLANT_NO_FORK_RESET
-        wsm_registry_forget(wsm_state_of(module)->registry);
+        WsmState *state = wsm_state_of(module);
+        wsm_registry_forget(state->registry);
+        module_reset_totals(&state->totals);
+        wsm_counters_reset(state); /* the parent counts its own */
 #endif
         Py_DECREF(module);
     }
@@ -354,15 +323,26 @@ static PyMethodDef module_methods[] = {
      METH_FASTCALL | METH_KEYWORDS, get_manager_doc},
     {"get_websocket_manager_async", WSM_FAST(module_get_manager_async),
      METH_FASTCALL | METH_KEYWORDS, get_manager_async_doc},
-    {"get_manager_registry_status", module_status, METH_NOARGS, status_doc},
+    {"get_manager_registry_status", wsm_status, METH_NOARGS, status_doc},
     {"reset_manager_registry", module_reset, METH_NOARGS, reset_doc},
-    {"broadcast", module_broadcast, METH_O, broadcast_doc},
+    {"broadcast", wsm_broadcast, METH_O, broadcast_doc},
     {"classify", module_classify, METH_O, classify_doc},
     {"frame", WSM_FAST(module_frame), METH_VARARGS | METH_KEYWORDS, frame_doc},
     {"_install", WSM_FAST(module_install), METH_VARARGS | METH_KEYWORDS,
      "The Python package's hooks."},
     {"_configure", WSM_FAST(module_configure), METH_VARARGS | METH_KEYWORDS,
      "See wsmanager.configure()."},
+    {"_counters", wsm_survey_counters, METH_NOARGS,
+     "Every counter, and what there is just now; a new dict."},
+    {"_slowest", wsm_survey_slowest, METH_O,
+     "Of the connections with the most queued: id, channel, events, bytes, "
+     "seconds."},
+    {"_loops", wsm_survey_loops, METH_NOARGS,
+     "Pairs of an event loop and how many connections it owns."},
+    {"_connections", wsm_status_connections, METH_NOARGS,
+     "Every connection of every user, a new list."},
+    {"_drain", module_drain, METH_O, "Take no connection any more, or again."},
+    {"_draining", module_draining, METH_NOARGS, "Whether that is so."},
     {"_settings", module_settings, METH_NOARGS, "See wsmanager.get_config()."},
     {NULL, NULL, 0, NULL},
 };
@@ -370,8 +350,8 @@ static PyMethodDef module_methods[] = {
 static PyMethodDef settle_def = {"settle_future", WSM_FAST(wsm_waiters_settle),
                                  METH_FASTCALL, NULL};
 static PyMethodDef spawn_def = {"spawn", wsm_spawn, METH_O, NULL};
-static PyMethodDef check_done_def = {"check_done", wsm_acquire_check_done,
-                                     METH_O, NULL};
+static PyMethodDef check_done_def = {"check_done", wsm_check_done, METH_O,
+                                     NULL};
 static PyMethodDef forked_def = {"forked", module_forked, METH_NOARGS, NULL};
 
 static int
@@ -493,10 +473,12 @@ module_exec(PyObject *module)
 
     state->on_turn = wsm_writer_turn;
     state->on_tick = wsm_writer_tick;
+    state->on_look = wsm_stray_look;
     state->on_lost = module_lost;
     state->on_resume = wsm_writer_resume;
     state->on_flush = wsm_writer_flush;
-    if (wsm_state_init(state, module) < 0 || module_types(state, module) < 0 ||
+    if (wsm_counters_init(state) < 0 || wsm_state_init(state, module) < 0 ||
+        module_types(state, module) < 0 ||
         module_callables(state, module) < 0 || wsm_registry_init(state) < 0 ||
         module_publish(state, module) < 0) {
         return -1;
@@ -537,6 +519,8 @@ module_free(void *module)
         PyObject_GC_Del(state->spare_acquire);
         state->spare_acquire = NULL;
     }
+    PyMem_RawFree(state->counters);
+    state->counters = NULL;
     PyMem_RawFree(state->registry);
     state->registry = NULL;
 }
@@ -547,7 +531,7 @@ static PyModuleDef_Slot module_slots[] = {
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #endif
 #ifdef Py_GIL_DISABLED
-    {Py_mod_gil, Py_MOD_GIL_USED},
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
 #endif
     {0, NULL},
 };

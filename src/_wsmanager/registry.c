@@ -5,7 +5,10 @@
 #include "compat.h"
 #include "identity.h"
 
-#define WSM_SWEEP_STEPS 2
+/* Each new user looks at so many idle ones, so that more go than come. What
+ * another thread made goes at the second try only where counts are in two
+ * parts: at the first that thread is asked to put them together. */
+#define WSM_SWEEP_STEPS (WSM_COUNTS_ARE_EXACT ? 2 : 6)
 /* Of users that were connected and have left, so many are kept at most. */
 #define WSM_DEPARTED_MAX 65536
 
@@ -19,12 +22,15 @@ wsm_registry_init(WsmState *state)
     }
     self->state = state;
     state->registry = self;
+    self->kept.lock = &self->lock;
     self->managers = PyDict_New();
     self->sockets = PyDict_New();
     self->mailboxes = PyDict_New();
     self->routed = PyDict_New();
+    self->limbo = PyDict_New();
     return self->managers == NULL || self->sockets == NULL ||
-                   self->mailboxes == NULL || self->routed == NULL
+                   self->mailboxes == NULL || self->routed == NULL ||
+                   self->limbo == NULL
                ? -1
                : 0;
 }
@@ -37,6 +43,7 @@ wsm_registry_traverse(WsmRegistry *self, visitproc visit, void *arg)
     Py_VISIT(self->mailboxes);
     Py_VISIT(self->routed);
     Py_VISIT(self->ancestors);
+    Py_VISIT(self->limbo);
     Py_VISIT(self->none);
     return 0;
 }
@@ -46,11 +53,14 @@ wsm_registry_clear(WsmRegistry *self)
 {
     self->fresh = (WsmIdleList){NULL, NULL, 0};
     self->departed = (WsmIdleList){NULL, NULL, 0};
+    self->kept = (WsmKept){.lock = &self->lock};
+    wsm_front_clear(&self->front);
     Py_CLEAR(self->managers);
     Py_CLEAR(self->sockets);
     Py_CLEAR(self->mailboxes);
     Py_CLEAR(self->routed);
     Py_CLEAR(self->ancestors);
+    Py_CLEAR(self->limbo);
     Py_CLEAR(self->none);
 }
 
@@ -99,20 +109,91 @@ idle_append(WsmRegistry *self, WsmIdleList *list, WsmManager *manager)
     manager->idle_list = list;
 }
 
-/* If only the table holds the manager, take it out: the caller owns it then
- * and drops it outside the lock. NULL if it stays. */
+/* Where a count does not tell, the manager goes to limbo: out of the table,
+ * with a weak reference that finds it again if somebody does hold it. */
+static bool
+table_suspend(WsmRegistry *self, WsmManager *manager)
+{
+    if (Py_REFCNT(manager) > 1) {
+        return false; /* as good as certain, and asked again later */
+    }
+    PyObject *weak = PyWeakref_NewRef((PyObject *)manager, NULL);
+    bool done =
+        weak != NULL && PyDict_SetItem(self->limbo, manager->key, weak) == 0;
+    if (!done) {
+        PyErr_Clear(); /* no memory: it stays where it is */
+    }
+    Py_XDECREF(weak);
+    return done;
+}
+
+/* If only the table holds the manager, and it keeps no events or there are
+ * too many such, take it out: the caller owns it then and drops it outside
+ * the lock. NULL if it stays. */
 static PyObject *
-table_release(WsmRegistry *self, WsmManager *manager)
+table_release(WsmRegistry *self, WsmManager *manager, bool many, int64_t now)
 {
     PyObject *victim = NULL;
 
-    if (manager->roster != NULL ||
-        !PyUnstable_Object_IsUniquelyReferenced((PyObject *)manager) ||
-        PyDict_Pop(self->managers, manager->key, &victim) <= 0) {
+    if (!many &&
+        wsm_journal_is_live(&manager->journal, &self->state->settings, now)) {
         return NULL;
     }
+    bool alone =
+        WSM_COUNTS_ARE_EXACT
+            ? PyUnstable_Object_IsUniquelyReferenced((PyObject *)manager)
+            : table_suspend(self, manager);
+
+    if (!alone || PyDict_Pop(self->managers, manager->key, &victim) <= 0) {
+        return NULL;
+    }
+    wsm_front_forget(&self->front, victim);
     idle_unlink(manager);
+    wsm_kept_leave(&self->kept, manager);
     return victim;
+}
+
+/* The manager of a key that is in limbo, if somebody holds it: back in the
+ * table, a new reference. NULL, and out of limbo, if it has gone. */
+static PyObject *
+table_return(WsmRegistry *self, PyObject *key)
+{
+    PyObject *weak = NULL, *back = NULL;
+
+    if (PyDict_Pop(self->limbo, key, &weak) > 0 &&
+        PyWeakref_GetRef(weak, &back) > 0) {
+        if (PyDict_SetItem(self->managers, key, back) == 0) {
+            idle_append(self, &self->fresh, (WsmManager *)back);
+        }
+        else {
+            PyErr_Clear(); /* no memory: then it lives for who holds it */
+            Py_CLEAR(back);
+        }
+    }
+    Py_XDECREF(weak);
+    return back;
+}
+
+/* Drop what was taken out of the table; never under the lock. many: there is
+ * no room for what it keeps, even if somebody holds it after all. */
+static void
+sweep_drop(WsmRegistry *self, PyObject *victim, bool many)
+{
+    if (victim == NULL) {
+        return;
+    }
+    wsm_manager_expire((WsmManager *)victim, WSM_COUNTS_ARE_EXACT || many);
+    if (WSM_COUNTS_ARE_EXACT) {
+        Py_DECREF(victim);
+        return;
+    }
+    PyObject *key = Py_NewRef(((WsmManager *)victim)->key);
+    Py_DECREF(victim);
+    wsm_lock(&self->lock);
+    PyObject *back = table_return(self, key);
+    wsm_unlock(&self->lock);
+    Py_XDECREF(back);
+    Py_DECREF(key);
 }
 
 /* One look at the head of a list. -1: nothing due. */
@@ -124,18 +205,18 @@ sweep_step(WsmRegistry *self, WsmIdleList *list, Py_ssize_t most, int64_t now)
 
     wsm_lock(&self->lock);
     WsmManager *manager = list->head;
-    if (manager != NULL &&
-        (list->count > most || manager->idle_deadline <= now)) {
+    bool many = list->count > most;
+    if (manager != NULL && (many || manager->idle_deadline <= now)) {
         looked = 0;
-        if (!manager->touched || list->count > most) {
-            victim = table_release(self, manager);
+        if (!manager->touched || many) {
+            victim = table_release(self, manager, many, now);
         }
         if (victim == NULL) {
             idle_append(self, &self->fresh, manager);
         }
     }
     wsm_unlock(&self->lock);
-    Py_XDECREF(victim);
+    sweep_drop(self, victim, many);
     return looked;
 }
 
@@ -174,8 +255,12 @@ wsm_registry_departed(WsmRegistry *self, WsmManager *manager)
 WsmManager *
 wsm_registry_find(WsmRegistry *self, PyObject *key)
 {
-    PyObject *found = NULL;
+    PyObject *found = wsm_front_find(&self->front, key);
 
+    if (found != NULL) {
+        ((WsmManager *)found)->touched = true;
+        return (WsmManager *)Py_NewRef(found);
+    }
     if (key == Py_None) {
         wsm_lock(&self->lock);
         found = Py_XNewRef((PyObject *)self->none);
@@ -183,7 +268,11 @@ wsm_registry_find(WsmRegistry *self, PyObject *key)
         return (WsmManager *)found;
     }
     if (PyDict_GetItemRef(self->managers, key, &found) > 0) {
-        ((WsmManager *)found)->touched = true;
+        /* Written once, not each time: other threads read what is near. */
+        if (!((WsmManager *)found)->touched) {
+            ((WsmManager *)found)->touched = true;
+        }
+        wsm_front_put(&self->front, key, found);
     }
     return (WsmManager *)found;
 }
@@ -231,9 +320,13 @@ registry_admit(WsmRegistry *self, PyObject *key)
 static PyObject *
 table_claim(WsmRegistry *self, WsmManager *ours)
 {
-    PyObject *winner = NULL;
-    if (PyDict_SetDefaultRef(self->managers, ours->key, (PyObject *)ours,
-                             &winner) < 0) {
+    PyObject *winner =
+        WSM_COUNTS_ARE_EXACT ? NULL : table_return(self, ours->key);
+    if (winner != NULL) {
+        return winner;
+    }
+    if (wsm_dict_claim(self->managers, ours->key, (PyObject *)ours, &winner) <
+        0) {
         return NULL;
     }
     return winner;
@@ -323,6 +416,27 @@ wsm_registry_by_socket(WsmRegistry *self, PyObject *socket)
     return (WsmConnection *)found;
 }
 
+/* In place of a connection that is leaving, if there is one: whoever removes
+ * it still holds it, so it does not die here. */
+static int
+table_enter(WsmRegistry *self, PyObject *address, WsmConnection *connection)
+{
+    return PyDict_SetItem(self->sockets, address, (PyObject *)connection);
+}
+
+/* Out of the table, if it is still this one that is in it; *gone is the
+ * caller's to drop. -1 with an exception. */
+static int
+table_leave(WsmRegistry *self, PyObject *address, WsmConnection *connection,
+            PyObject **gone)
+{
+    int result = PyDict_Pop(self->sockets, address, gone);
+    if (result > 0 && *gone != (PyObject *)connection) {
+        result = PyDict_SetItem(self->sockets, address, *gone);
+    }
+    return result < 0 ? -1 : 0;
+}
+
 int
 wsm_registry_enter(WsmRegistry *self, WsmConnection *connection)
 {
@@ -330,8 +444,9 @@ wsm_registry_enter(WsmRegistry *self, WsmConnection *connection)
     if (address == NULL) {
         return -1;
     }
-    int result =
-        PyDict_SetItem(self->sockets, address, (PyObject *)connection);
+    wsm_lock(&self->lock);
+    int result = table_enter(self, address, connection);
+    wsm_unlock(&self->lock);
     Py_DECREF(address);
     if (result == 0) {
         self->state->totals.opened++;
@@ -342,15 +457,15 @@ wsm_registry_enter(WsmRegistry *self, WsmConnection *connection)
     return result;
 }
 
-static void
-registry_leave_mailbox(WsmRegistry *self, WsmMailbox *mailbox)
+void
+wsm_registry_rest(WsmRegistry *self, WsmMailbox *mailbox)
 {
     PyObject *gone = NULL;
 
     wsm_lock(&mailbox->lock);
-    bool last = --mailbox->connections == 0;
+    bool rests = mailbox->connections == 0 && !mailbox->stray_due;
     wsm_unlock(&mailbox->lock);
-    if (!last) {
+    if (!rests) {
         return;
     }
     PyObject *address = PyLong_FromVoidPtr(mailbox->loop);
@@ -361,23 +476,34 @@ registry_leave_mailbox(WsmRegistry *self, WsmMailbox *mailbox)
     Py_XDECREF(gone);
 }
 
+static void
+registry_leave_mailbox(WsmRegistry *self, WsmMailbox *mailbox)
+{
+    wsm_lock(&mailbox->lock);
+    mailbox->connections--;
+    wsm_unlock(&mailbox->lock);
+    wsm_registry_rest(self, mailbox);
+}
+
 void
 wsm_registry_leave(WsmRegistry *self, WsmConnection *connection)
 {
     PyObject *saved = wsm_error_take();
-    PyObject *found = NULL, *routed = NULL;
+    PyObject *gone = NULL, *routed = NULL;
     PyObject *address = PyLong_FromVoidPtr(connection->websocket);
+    int left = -1;
 
-    if (address == NULL ||
-        PyDict_GetItemRef(self->sockets, address, &found) < 0 ||
-        (found == (PyObject *)connection &&
-         PyDict_DelItem(self->sockets, address) < 0) ||
-        (connection->routed &&
-         PyDict_Pop(self->routed, connection->id, &routed) < 0)) {
+    if (address != NULL) {
+        wsm_lock(&self->lock);
+        left = table_leave(self, address, connection, &gone);
+        wsm_unlock(&self->lock);
+    }
+    if (left < 0 || (connection->routed &&
+                     PyDict_Pop(self->routed, connection->id, &routed) < 0)) {
         wsm_unraisable((PyObject *)connection);
     }
     Py_XDECREF(routed);
-    Py_XDECREF(found);
+    Py_XDECREF(gone);
     Py_XDECREF(address);
     self->state->totals.closed++;
     registry_leave_mailbox(self, connection->mailbox);
@@ -390,10 +516,11 @@ PyObject *
 wsm_registry_managers(WsmRegistry *self)
 {
     PyObject *list = PyDict_Values(self->managers);
-    if (list != NULL && self->none != NULL &&
-        PyList_Append(list, (PyObject *)self->none) < 0) {
+    PyObject *none = (PyObject *)wsm_registry_find(self, Py_None);
+    if (list != NULL && none != NULL && PyList_Append(list, none) < 0) {
         Py_CLEAR(list);
     }
+    Py_XDECREF(none);
     return list;
 }
 
@@ -404,6 +531,8 @@ wsm_registry_forget(WsmRegistry *self)
     self->state->fork_generation++;
     self->fresh = (WsmIdleList){NULL, NULL, 0};
     self->departed = (WsmIdleList){NULL, NULL, 0};
+    self->kept = (WsmKept){.lock = &self->lock};
+    wsm_front_clear(&self->front);
     /* Not dropped: a transport's finalizer would touch the selector that is
      * still shared with the parent. */
     self->ancestors = self->managers;
@@ -414,28 +543,35 @@ wsm_registry_forget(WsmRegistry *self)
     self->sockets = PyDict_New();
     self->mailboxes = PyDict_New();
     self->routed = PyDict_New();
+    self->limbo = PyDict_New();
     if (self->managers == NULL || self->sockets == NULL ||
-        self->mailboxes == NULL || self->routed == NULL) {
+        self->mailboxes == NULL || self->routed == NULL ||
+        self->limbo == NULL) {
         Py_FatalError("wsmanager: no memory for an empty registry");
     }
 }
 
-int
+/* Take everything out of a private table: what was in it is parked. Nothing
+ * dies of the clearing itself. */
+static void
+table_empty(PyObject *table, WsmRefList *old)
+{
+    PyObject *key, *value;
+    Py_ssize_t at = 0;
+
+    while (PyDict_Next(table, &at, &key, &value)) {
+        wsm_reflist_park(old, Py_NewRef(key));
+        wsm_reflist_park(old, Py_NewRef(value));
+    }
+    PyDict_Clear(table);
+}
+
+void
 wsm_registry_reset(WsmRegistry *self)
 {
-    PyObject *managers = PyDict_New(), *sockets = PyDict_New();
-    PyObject *mailboxes = PyDict_New(), *routed = PyDict_New();
     WsmRefList old;
 
     wsm_reflist_init(&old);
-    if (managers == NULL || sockets == NULL || mailboxes == NULL ||
-        routed == NULL) {
-        Py_XDECREF(managers);
-        Py_XDECREF(sockets);
-        Py_XDECREF(mailboxes);
-        Py_XDECREF(routed);
-        return -1;
-    }
     wsm_lock(&self->lock);
     while (self->fresh.head != NULL) {
         idle_unlink(self->fresh.head);
@@ -443,19 +579,17 @@ wsm_registry_reset(WsmRegistry *self)
     while (self->departed.head != NULL) {
         idle_unlink(self->departed.head);
     }
-    wsm_reflist_park(&old, self->managers);
-    wsm_reflist_park(&old, self->sockets);
-    wsm_reflist_park(&old, self->mailboxes);
-    wsm_reflist_park(&old, self->routed);
-    wsm_reflist_park(&old, (PyObject *)self->none);
+    wsm_kept_empty(&self->kept);
+    table_empty(self->managers, &old);
+    table_empty(self->limbo, &old);
     wsm_reflist_park(&old, self->ancestors);
-    self->managers = managers;
-    self->sockets = sockets;
-    self->mailboxes = mailboxes;
-    self->routed = routed;
+    wsm_reflist_park(&old, (PyObject *)self->none);
     self->ancestors = NULL;
     self->none = NULL;
     wsm_unlock(&self->lock);
+    PyDict_Clear(self->sockets);
+    PyDict_Clear(self->mailboxes);
+    PyDict_Clear(self->routed);
+    wsm_front_clear(&self->front);
     wsm_reflist_drop(&old);
-    return 0;
 }

@@ -2,6 +2,8 @@
 #ifndef WSM_REGISTRY_H
 #define WSM_REGISTRY_H
 
+#include "front.h"
+#include "kept.h"
 #include "lock.h"
 #include "mailbox.h"
 #include "manager.h"
@@ -19,12 +21,16 @@ typedef struct WsmRegistry {
     PyObject *mailboxes; /* owned dict: address of a loop to Mailbox */
     PyObject *routed; /* owned dict: connection id to user key, see None */
     PyObject *ancestors; /* owned dict or NULL: of the process before fork */
-    WsmManager *none; /* owned or NULL: the manager of None */
+    PyObject *limbo; /* owned dict: key to weak reference, guarded by lock */
+    /* owned or NULL: the manager of None; changes guarded by lock */
+    WSM_SHARED(WsmManager *) none;
+    WsmFront front; /* of managers */
     /* Guard the lists and every change of managers. A private dict with
      * exact str keys runs no Python code, so it may be used under it. */
     WsmLock lock;
     WsmIdleList fresh; /* by deadline: not seen leaving */
     WsmIdleList departed; /* by departure: last connection gone */
+    WsmKept kept;
 } WsmRegistry;
 
 int wsm_registry_init(WsmState *state);
@@ -52,6 +58,10 @@ WsmConnection *wsm_registry_by_socket(WsmRegistry *self, PyObject *socket);
 int wsm_registry_enter(WsmRegistry *self, WsmConnection *connection);
 void wsm_registry_leave(WsmRegistry *self, WsmConnection *connection);
 
+/* The loop of the mailbox has nothing due any more: forget it if it has no
+ * connection either. */
+void wsm_registry_rest(WsmRegistry *self, WsmMailbox *mailbox);
+
 /* The manager's last connection has left. May drop other, idle managers. */
 void wsm_registry_departed(WsmRegistry *self, WsmManager *manager);
 
@@ -64,7 +74,7 @@ PyObject *wsm_registry_managers(WsmRegistry *self);
 /* The child of a fork: empty, fresh locks, nothing of the parent touched. */
 void wsm_registry_forget(WsmRegistry *self);
 
-/* Forget every manager; for tests. -1 with an exception. */
-int wsm_registry_reset(WsmRegistry *self);
+/* Forget every manager; for tests. */
+void wsm_registry_reset(WsmRegistry *self);
 
 #endif

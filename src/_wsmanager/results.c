@@ -7,6 +7,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *id; /* owned: str or None */
     PyObject *connections; /* owned: dict or None */
+    PyObject *reasons; /* owned: dict or None */
     int32_t tally[WSM_OUTCOMES];
 } WsmReceipt;
 
@@ -118,7 +119,10 @@ wsm_receipt_new(WsmState *state, WsmEvent *event)
     self->id = wsm_event_id(event);
     self->connections = event->detail == NULL ? Py_NewRef(Py_None)
                                               : PyDict_Copy(event->detail);
-    if (self->id == NULL || self->connections == NULL) {
+    self->reasons = event->reasons == NULL ? Py_NewRef(Py_None)
+                                           : PyDict_Copy(event->reasons);
+    if (self->id == NULL || self->connections == NULL ||
+        self->reasons == NULL) {
         Py_CLEAR(self);
     }
     return (PyObject *)self;
@@ -141,6 +145,12 @@ static PyObject *
 receipt_get_connections(PyObject *op, void *Py_UNUSED(closure))
 {
     return Py_NewRef(((WsmReceipt *)op)->connections);
+}
+
+static PyObject *
+receipt_get_reasons(PyObject *op, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(((WsmReceipt *)op)->reasons);
 }
 
 static int
@@ -166,6 +176,7 @@ receipt_traverse(PyObject *op, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(((WsmReceipt *)op)->connections);
+    Py_VISIT(((WsmReceipt *)op)->reasons);
     return 0;
 }
 
@@ -177,6 +188,7 @@ receipt_dealloc(PyObject *op)
     PyObject_GC_UnTrack(op);
     Py_CLEAR(self->id);
     Py_CLEAR(self->connections);
+    Py_CLEAR(self->reasons);
     type->tp_free(op);
     Py_DECREF(type);
 }
@@ -195,6 +207,10 @@ static PyGetSetDef receipt_getset[] = {
     {"id", receipt_get_id, NULL, "\"<epoch>:<seq>\", or None.", NULL},
     {"connections", receipt_get_connections, NULL,
      "Outcome by connection id where detail=True asked for it, else None.",
+     NULL},
+    {"reasons", receipt_get_reasons, NULL,
+     "Why, by connection id, where it was dropped or failed; None without "
+     "detail=True.",
      NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

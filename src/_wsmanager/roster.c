@@ -64,8 +64,13 @@ wsm_roster_free(WsmRoster *roster)
     if (roster == NULL) {
         return;
     }
+#ifdef WSM_PLANT_UAF
+    PyMem_RawFree(roster);
+#endif
     for (Py_ssize_t i = 0; i < roster->count; i++) {
         Py_XDECREF(roster->items[i]);
     }
+#ifndef WSM_PLANT_UAF
     PyMem_RawFree(roster);
+#endif
 }

@@ -136,7 +136,8 @@ wsm_send_failed(WsmConnection *connection, WsmEvent *event)
     WsmVerdict verdict = wsm_verdict(state, error, connection->websocket);
 
     state->totals.failed++;
-    wsm_event_settle(event, connection->id, WSM_FAILED);
+    wsm_connection_settle(connection, event, WSM_FAILED,
+                          wsm_verdict_name(verdict));
     switch (verdict) {
     case WSM_VERDICT_GONE:
 #ifndef WSM_PLANT_KEEP_STRAY
@@ -161,12 +162,11 @@ wsm_send_failed(WsmConnection *connection, WsmEvent *event)
 }
 
 void
-wsm_send_done(WsmConnection *connection, WsmEvent *event)
+wsm_send_done(WsmConnection *connection, WsmEvent *event, int64_t now)
 {
     connection->errors = 0;
-    connection->state->totals.sent++;
     connection->state->totals.generic++;
-    wsm_event_settle(event, connection->id, WSM_SENT);
+    wsm_connection_sent(connection, event, now);
 }
 
 /* The next event, owned; NULL when the writer is done: not busy any more. */

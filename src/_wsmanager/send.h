@@ -15,8 +15,8 @@ void wsm_send_exit(WsmConnection *connection, bool entered);
 PySendResult wsm_send_start(WsmConnection *connection, WsmEvent *event,
                             PyObject **inner, PyObject **result);
 
-/* It ended well: settle the event. */
-void wsm_send_done(WsmConnection *connection, WsmEvent *event);
+/* It ended well, at now (ns): settle the event. */
+void wsm_send_done(WsmConnection *connection, WsmEvent *event, int64_t now);
 
 /* It raised what is set: judge it, settle the event, evict if it must be.
  * Gives the error back (owned) where it must go on: fatal ones and

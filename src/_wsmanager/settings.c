@@ -1,7 +1,7 @@
 /* Invariant: a change that is refused changes nothing. */
 #include "settings.h"
 
-#include "compat.h"
+#include "reflist.h"
 
 typedef enum {
     SETTING_COUNT, /* Py_ssize_t, 1 or more */
@@ -31,6 +31,12 @@ static const WsmSetting settings_table[] = {
     WSM_SETTING(error_limit, SETTING_COUNT),
     WSM_SETTING(outbox_max_age, SETTING_SECONDS),
     WSM_SETTING(idle_ttl, SETTING_SECONDS),
+    WSM_SETTING(journal_max_events, SETTING_COUNT_OR_ZERO),
+    WSM_SETTING(journal_max_bytes, SETTING_COUNT),
+    WSM_SETTING(journal_budget, SETTING_COUNT),
+    WSM_SETTING(journal_max_age, SETTING_SECONDS),
+    WSM_SETTING(idempotency_window, SETTING_SECONDS),
+    WSM_SETTING(stray_interval, SETTING_SECONDS),
     WSM_SETTING(tcp_user_timeout, SETTING_SECONDS),
     WSM_SETTING(tolerate_await, SETTING_BOOL),
     WSM_SETTING(coalesce_key, SETTING_CALLABLE),
@@ -103,7 +109,7 @@ settings_callable(const char *name, PyObject *value, PyObject **field)
     return 0;
 }
 
-/* Into a copy, whose objects are borrowed from kwargs. */
+/* Into a copy, whose objects are borrowed from kwargs */
 static int
 settings_one(WsmSettings *copy, const WsmSetting *row, PyObject *value)
 {
@@ -156,17 +162,60 @@ settings_find(PyObject *name)
     return NULL;
 }
 
+/* Field by field, each of them whole: others read them meanwhile. What an
+ * object replaces is parked in old. */
+static void
+settings_set_locked(WsmSettings *to, const WsmSettings *from,
+                    const WsmSetting *row, WsmRefList *old)
+{
+    char *field = (char *)to + row->field;
+    const char *source = (const char *)from + row->field;
+
+    switch (row->kind) {
+    case SETTING_COUNT:
+    case SETTING_COUNT_OR_ZERO:
+        *(WSM_SHARED(Py_ssize_t) *)field = *(const Py_ssize_t *)source;
+        break;
+    case SETTING_SECONDS:
+        *(WSM_SHARED(double) *)field = *(const double *)source;
+        break;
+    case SETTING_BOOL:
+        *(WSM_SHARED(bool) *)field = *(const bool *)source;
+        break;
+    case SETTING_CALLABLE:
+        wsm_reflist_park(old, *(PyObject **)field);
+        *(PyObject **)field = Py_XNewRef(*(PyObject *const *)source);
+        break;
+    case SETTING_ENVELOPE:
+        wsm_reflist_park(old, to->envelope_callable);
+        to->envelope_callable = Py_XNewRef(from->envelope_callable);
+        to->envelope = from->envelope;
+        break;
+    case SETTING_POLICY:
+        to->slow_policy = from->slow_policy;
+        break;
+    }
+}
+
+PyObject *
+wsm_settings_object(WsmState *state, PyObject *const *field)
+{
+    wsm_lock(&state->lock);
+    PyObject *object = Py_XNewRef(*field);
+    wsm_unlock(&state->lock);
+    return object;
+}
+
 int
 wsm_settings_change(WsmState *state, PyObject *kwargs)
 {
-    WsmSettings copy = state->settings;
+    bool given[Py_ARRAY_LENGTH(settings_table)] = {false};
+    WsmSettings copy = {0};
+    WsmRefList old;
     PyObject *name, *value;
     Py_ssize_t at = 0;
 
-    if (kwargs == NULL) {
-        return 0;
-    }
-    while (PyDict_Next(kwargs, &at, &name, &value)) {
+    while (kwargs != NULL && PyDict_Next(kwargs, &at, &name, &value)) {
         const WsmSetting *row = settings_find(name);
         if (row == NULL) {
             PyErr_Format(PyExc_TypeError,
@@ -178,40 +227,47 @@ wsm_settings_change(WsmState *state, PyObject *kwargs)
         if (settings_one(&copy, row, value) < 0) {
             return -1;
         }
+        given[row - settings_table] = true;
     }
-    Py_XINCREF(copy.envelope_callable);
-    Py_XINCREF(copy.coalesce_key);
-    Py_XINCREF(copy.availability_check);
-    WsmSettings old = state->settings;
-    state->settings = copy;
-    Py_XDECREF(old.envelope_callable);
-    Py_XDECREF(old.coalesce_key);
-    Py_XDECREF(old.availability_check);
+    wsm_reflist_init(&old);
+    wsm_lock(&state->lock);
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(settings_table); i++) {
+        if (given[i]) {
+            settings_set_locked(&state->settings, &copy, &settings_table[i],
+                                &old);
+        }
+    }
+    wsm_unlock(&state->lock);
+    wsm_reflist_drop(&old);
     return 0;
 }
 
 static PyObject *
-settings_value(const WsmSettings *settings, const WsmSetting *row)
+settings_value(WsmState *state, const WsmSetting *row)
 {
+    const WsmSettings *settings = &state->settings;
     const char *field = (const char *)settings + row->field;
+    WsmEnvelope envelope;
     PyObject *object;
 
     switch (row->kind) {
     case SETTING_COUNT:
     case SETTING_COUNT_OR_ZERO:
-        return PyLong_FromSsize_t(*(const Py_ssize_t *)field);
+        return PyLong_FromSsize_t(*(const WSM_SHARED(Py_ssize_t) *)field);
     case SETTING_SECONDS:
-        return PyFloat_FromDouble(*(const double *)field);
+        return PyFloat_FromDouble(*(const WSM_SHARED(double) *)field);
     case SETTING_BOOL:
-        return PyBool_FromLong(*(const bool *)field);
+        return PyBool_FromLong(*(const WSM_SHARED(bool) *)field);
     case SETTING_CALLABLE:
-        object = *(PyObject *const *)field;
-        return Py_NewRef(object == NULL ? Py_None : object);
+        object = wsm_settings_object(state, (PyObject *const *)field);
+        return object == NULL ? Py_NewRef(Py_None) : object;
     case SETTING_ENVELOPE:
-        if (settings->envelope == WSM_ENVELOPE_CALLABLE) {
-            return Py_NewRef(settings->envelope_callable);
-        }
-        return PyUnicode_FromString(envelope_names[settings->envelope]);
+        wsm_lock(&state->lock);
+        object = Py_XNewRef(settings->envelope_callable);
+        envelope = settings->envelope;
+        wsm_unlock(&state->lock);
+        return object == NULL ? PyUnicode_FromString(envelope_names[envelope])
+                              : object;
     case SETTING_POLICY:
         return PyUnicode_FromString(policy_names[settings->slow_policy]);
     }
@@ -225,7 +281,7 @@ wsm_settings_dict(WsmState *state)
 
     for (size_t i = 0; dict != NULL && i < Py_ARRAY_LENGTH(settings_table);
          i++) {
-        PyObject *value = settings_value(&state->settings, &settings_table[i]);
+        PyObject *value = settings_value(state, &settings_table[i]);
         if (value == NULL ||
             PyDict_SetItemString(dict, settings_table[i].name, value) < 0) {
             Py_CLEAR(dict);

@@ -8,6 +8,10 @@
  * ValueError. */
 int wsm_settings_change(WsmState *state, PyObject *kwargs);
 
+/* A setting that is an object (a field of state->settings), or NULL: a new
+ * reference, since another thread may change it at once. */
+PyObject *wsm_settings_object(WsmState *state, PyObject *const *field);
+
 /* All settings, a new dict. */
 PyObject *wsm_settings_dict(WsmState *state);
 

@@ -87,6 +87,11 @@ static const WsmErrorSpec error_specs[] = {
      WSM_ERROR_AT(BackplaneError),
      0,
      {NULL, NULL}},
+    {"ServerDraining",
+     "This process is about to end and takes no connection any more.",
+     WSM_ERROR_AT(ServerDraining),
+     0,
+     {NULL, NULL}},
 };
 
 static PyObject *
@@ -186,6 +191,12 @@ state_settings(WsmSettings *settings)
     settings->outbox_max_bytes = 1 << 20;
     settings->error_limit = 3;
     settings->outbox_max_age = 10.0;
+    settings->journal_max_events = 256;
+    settings->journal_max_bytes = 256 << 10;
+    settings->journal_budget = 64 << 20;
+    settings->journal_max_age = 120.0;
+    settings->idempotency_window = 120.0;
+    settings->stray_interval = 5.0;
     settings->idle_ttl = 300.0;
     settings->tcp_user_timeout = 0.0;
     settings->envelope = WSM_ENVELOPE_PAYLOAD;
@@ -211,8 +222,10 @@ state_seed(WsmState *state)
         PyErr_SetString(PyExc_TypeError, "os.urandom gave no bytes");
         return -1;
     }
-    memcpy(state->epoch_seed, PyBytes_AS_STRING(bytes),
-           sizeof(state->epoch_seed));
+    uint64_t seed[2];
+    memcpy(seed, PyBytes_AS_STRING(bytes), sizeof(seed));
+    state->epoch_seed[0] = seed[0];
+    state->epoch_seed[1] = seed[1];
     Py_DECREF(bytes);
     return 0;
 }

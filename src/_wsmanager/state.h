@@ -3,26 +3,24 @@
 #ifndef WSM_STATE_H
 #define WSM_STATE_H
 
+#include "lock.h"
 #include "python.h"
 
 /* Interned names: WSM_NAME(identifier) for those spelled as they are. */
 #define WSM_NAMES(X)                                                       \
-    X(user_id) X(user_context) X(mode) X(websocket) X(connection_id)      \
-    X(thread_id) X(run_id) X(metadata) X(resume) X(channel) X(loop)       \
-    X(connection) X(code) X(reason) X(event_type) X(event_data) X(data)   \
-    X(type) X(payload) X(message) X(message_data) X(critical) X(detail)   \
-    X(id) X(timestamp) X(agent_name) X(tool_name) X(error) X(text)        \
-    X(send_text) X(send_str) X(send) X(send_json) X(get_extra_info)       \
-    X(is_closing) X(get_write_buffer_size) X(fileno) X(write) X(abort)    \
-    X(call_soon) X(call_soon_threadsafe) X(call_later) X(cancel)          \
-    X(create_task) X(create_future) X(is_closed) X(done) X(set_result)    \
-    X(add_done_callback) X(context) X(result) X(timeout) X(value)         \
-    X(socket) X(ssl_object) X(sslcontext) X(family) X(setsockopt)         \
-    X(__await__) X(throw) X(close) X(__dict__) X(__dataclass_fields__)    \
-    X(__module__) X(__name__) X(__str__) X(client_state)                  \
-    X(application_state) X(closed) X(name) X(shield) X(_connections)      \
-    X(error_message) X(mixed) X(flat) X(coalesce) X(drop_oldest)          \
-    X(drop_newest) X(websocket_manager) X(__self__) X(get_loop)
+    X(user_id) X(user_context) X(websocket) X(connection_id)               \
+    X(thread_id) X(run_id) X(metadata) X(data) X(type) X(payload) X(id)    \
+    X(timestamp) X(agent_name) X(tool_name) X(send_text) X(send_str)       \
+    X(send) X(send_json) X(get_extra_info) X(is_closing)                   \
+    X(get_write_buffer_size) X(fileno) X(write) X(abort) X(call_soon)      \
+    X(call_soon_threadsafe) X(call_later) X(cancel) X(create_task)         \
+    X(create_future) X(is_closed) X(done) X(set_result)                    \
+    X(add_done_callback) X(context) X(value) X(socket) X(ssl_object)       \
+    X(sslcontext) X(__await__) X(throw) X(close) X(__dict__)               \
+    X(__dataclass_fields__) X(__module__) X(__name__) X(__str__)           \
+    X(client_state) X(application_state) X(closed) X(name) X(ack)          \
+    X(_connections) X(error_message) X(get_loop) X(_closing) X(_buffer)    \
+    X(_sock)
 
 typedef struct WsmNames {
 #define WSM_NAME_FIELD(name) PyObject *name;
@@ -33,7 +31,8 @@ typedef struct WsmNames {
 #define WSM_ERRORS(X)                                                     \
     X(WebSocketManagerError) X(InvalidUserContext) X(UserIsolationError)  \
     X(ConnectionLimitError) X(UserLimitError) X(ConnectionNotFound)       \
-    X(EncodeError) X(EventTooLarge) X(ResumeError) X(BackplaneError)
+    X(EncodeError) X(EventTooLarge) X(ResumeError) X(BackplaneError)      \
+    X(ServerDraining)
 
 #define WSM_TYPES(X)                                                      \
     X(Receipt) X(Delivery) X(Answer) X(ConnectionId) X(ManagerAcquire)    \
@@ -43,7 +42,7 @@ typedef struct WsmNames {
 /* Given once by the Python package; see _install() in module.c. */
 #define WSM_HOOKS(X)                                                      \
     X(encode) X(encode_any) X(decode) X(resolve) X(close) X(as_mapping)   \
-    X(report) X(record_type) X(mode)
+    X(report) X(record_type) X(mode) X(trace)
 
 typedef enum {
     WSM_ENVELOPE_PAYLOAD,
@@ -61,41 +60,56 @@ typedef enum {
 } WsmSlowPolicy;
 
 typedef struct {
-    Py_ssize_t max_event_bytes;
-    Py_ssize_t max_users;
-    Py_ssize_t max_connections_per_user;
-    Py_ssize_t max_idle_users;
-    Py_ssize_t outbox_max_events;
-    Py_ssize_t outbox_max_bytes;
-    Py_ssize_t error_limit;
-    double outbox_max_age; /* seconds */
-    double idle_ttl; /* seconds */
-    double tcp_user_timeout; /* seconds; 0: the kernel's own */
-    WsmEnvelope envelope;
-    WsmSlowPolicy slow_policy;
-    bool tolerate_await;
-    PyObject *envelope_callable; /* owned or NULL */
-    PyObject *coalesce_key; /* owned or NULL */
-    PyObject *availability_check; /* owned or NULL */
+    WSM_SHARED(Py_ssize_t) max_event_bytes;
+    WSM_SHARED(Py_ssize_t) max_users;
+    WSM_SHARED(Py_ssize_t) max_connections_per_user;
+    WSM_SHARED(Py_ssize_t) max_idle_users;
+    WSM_SHARED(Py_ssize_t) outbox_max_events;
+    WSM_SHARED(Py_ssize_t) outbox_max_bytes;
+    WSM_SHARED(Py_ssize_t) error_limit;
+    WSM_SHARED(Py_ssize_t) journal_max_events; /* 0: no journal */
+    WSM_SHARED(Py_ssize_t) journal_max_bytes; /* of one user */
+    WSM_SHARED(Py_ssize_t) journal_budget; /* bytes of all users */
+    WSM_SHARED(double) journal_max_age; /* seconds */
+    WSM_SHARED(double) idempotency_window; /* seconds */
+    WSM_SHARED(double)
+    stray_interval; /* seconds; 0: no look at idle connections */
+    WSM_SHARED(double) outbox_max_age; /* seconds */
+    WSM_SHARED(double) idle_ttl; /* seconds */
+    WSM_SHARED(double) tcp_user_timeout; /* seconds; 0: the kernel's own */
+    WSM_SHARED(WsmEnvelope) envelope;
+    WSM_SHARED(WsmSlowPolicy) slow_policy;
+    WSM_SHARED(bool) tolerate_await;
+    PyObject *envelope_callable; /* owned or NULL; guarded by the lock */
+    PyObject *coalesce_key; /* owned or NULL; guarded by the lock */
+    PyObject *availability_check; /* owned or NULL; guarded by the lock */
 } WsmSettings;
 
 /* Counters for get_stats(); each a plain sum since the module was made. */
 typedef struct {
-    uint64_t emitted;
-    uint64_t sent;
-    uint64_t queued;
-    uint64_t dropped;
-    uint64_t failed;
-    uint64_t direct;
-    uint64_t generic;
-    uint64_t wakeups;
-    uint64_t opened;
-    uint64_t closed;
-    uint64_t slow;
-    uint64_t tolerated;
+    WSM_SHARED(uint64_t) emitted;
+    WSM_SHARED(uint64_t) sent;
+    WSM_SHARED(uint64_t) queued;
+    WSM_SHARED(uint64_t) dropped;
+    WSM_SHARED(uint64_t) failed;
+    WSM_SHARED(uint64_t) direct;
+    WSM_SHARED(uint64_t) generic;
+    WSM_SHARED(uint64_t) wakeups;
+    WSM_SHARED(uint64_t) opened;
+    WSM_SHARED(uint64_t) closed;
+    WSM_SHARED(uint64_t) slow;
+    WSM_SHARED(uint64_t) stray;
+    WSM_SHARED(uint64_t) stored;
+    WSM_SHARED(uint64_t) resumed;
+    WSM_SHARED(uint64_t) not_resumed;
+    WSM_SHARED(uint64_t) replayed;
+    WSM_SHARED(uint64_t) acked;
+    WSM_SHARED(uint64_t) repeated;
+    WSM_SHARED(uint64_t) tolerated;
 } WsmTotals;
 
 struct WsmRegistry;
+struct WsmCounters;
 
 typedef struct WsmState {
     WsmNames names; /* owned */
@@ -129,20 +143,25 @@ typedef struct WsmState {
     PyObject *context_names; /* owned: ("context",), for call_soon() */
     PyObject *stop; /* owned or NULL: a StopIteration to use again */
     PyObject *spare_acquire; /* memory of one, or NULL */
+    WsmLock lock; /* guards changes of settings, and their objects */
     WsmSettings settings;
     WsmTotals totals;
+    struct WsmCounters *counters; /* owned, raw */
     struct WsmRegistry *registry; /* owned */
     /* Set by the layers above at exec: nouns call up only through these.
      * on_turn: a loop reached a mailbox's callback. on_tick: its timer.
+     * on_look: it is time to look at idle connections.
      * on_lost: a channel learned that its connection is over. */
     int (*on_turn)(PyObject *mailbox);
     int (*on_tick)(PyObject *mailbox);
+    int (*on_look)(PyObject *mailbox);
     void (*on_lost)(PyObject *connection, const char *reason);
     void (*on_resume)(PyObject *connection);
     void (*on_flush)(PyObject *connection);
     uint64_t fork_generation; /* how many forks away from the first process */
-    uint64_t next_connection; /* for generated connection ids */
-    uint64_t epoch_seed[2];
+    WSM_SHARED(uint64_t) next_connection; /* for generated connection ids */
+    WSM_SHARED(uint64_t) epoch_seed[2];
+    WSM_SHARED(bool) draining; /* no connection is taken in any more */
 } WsmState;
 
 /* The state of a module object, borrowed; never NULL after exec. */

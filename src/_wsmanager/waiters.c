@@ -59,8 +59,53 @@ waiters_limit(WsmState *state, PyObject *loop, PyObject *future,
     return 0;
 }
 
+/* A list that others have is never written to: it is replaced by a longer
+ * one, unless somebody was faster. */
+static int
+waiters_enter(WsmLock *lock, PyObject **list, PyObject *future)
+{
+    for (;;) {
+        wsm_lock(lock);
+        PyObject *old = Py_XNewRef(*list);
+        wsm_unlock(lock);
+        Py_ssize_t count = old == NULL ? 0 : PyList_GET_SIZE(old);
+        PyObject *longer = PyList_New(count + 1);
+        if (longer == NULL) {
+            Py_XDECREF(old);
+            return -1;
+        }
+        for (Py_ssize_t i = 0; i < count; i++) {
+            PyList_SET_ITEM(longer, i, Py_NewRef(PyList_GET_ITEM(old, i)));
+        }
+        PyList_SET_ITEM(longer, count, Py_NewRef(future));
+        wsm_lock(lock);
+        bool same = *list == old;
+        if (same) {
+            *list = longer;
+        }
+        wsm_unlock(lock);
+        Py_XDECREF(old);
+        if (same) {
+            Py_XDECREF(old); /* the slot's own */
+            return 0;
+        }
+        Py_DECREF(longer);
+    }
+}
+
 PyObject *
-wsm_waiters_add(WsmState *state, PyObject **list, PyObject *timeout)
+wsm_waiters_take(WsmLock *lock, PyObject **list)
+{
+    wsm_lock(lock);
+    PyObject *waiters = *list;
+    *list = NULL;
+    wsm_unlock(lock);
+    return waiters;
+}
+
+PyObject *
+wsm_waiters_add(WsmState *state, WsmLock *lock, PyObject **list,
+                PyObject *timeout)
 {
     PyObject *loop;
     PyObject *future = waiters_future(state, &loop);
@@ -71,10 +116,7 @@ wsm_waiters_add(WsmState *state, PyObject **list, PyObject *timeout)
         waiters_limit(state, loop, future, timeout) < 0) {
         goto failed;
     }
-    if (*list == NULL && (*list = PyList_New(0)) == NULL) {
-        goto failed;
-    }
-    if (PyList_Append(*list, future) < 0) {
+    if (waiters_enter(lock, list, future) < 0) {
         goto failed;
     }
     return future;

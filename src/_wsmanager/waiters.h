@@ -4,10 +4,15 @@
 
 #include "state.h"
 
-/* A new future of the running loop, added to *list (made when NULL). With
+/* A new future of the running loop, added to *list, which lock guards. With
  * timeout seconds (NULL or None: no limit) it gives False by itself then.
- * NULL with an exception (no running loop: RuntimeError). */
-PyObject *wsm_waiters_add(WsmState *state, PyObject **list, PyObject *timeout);
+ * NULL with an exception (no running loop: RuntimeError). Whoever adds looks
+ * again afterwards whether what is waited for has happened meanwhile. */
+PyObject *wsm_waiters_add(WsmState *state, WsmLock *lock, PyObject **list,
+                          PyObject *timeout);
+
+/* All who wait, the caller's now: for wsm_waiters_wake(). */
+PyObject *wsm_waiters_take(WsmLock *lock, PyObject **list);
 
 /* A future of the running loop that is already done. */
 PyObject *wsm_waiters_done(WsmState *state, PyObject *value);

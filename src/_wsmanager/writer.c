@@ -3,7 +3,6 @@
 #include "writer.h"
 
 #include <errno.h>
-#include <string.h>
 
 #include "compat.h"
 #include "driver.h"
@@ -42,7 +41,7 @@ static void
 writer_fill(WsmBatch *batch, WsmJob *job)
 {
     WsmConnection *connection = job->connection;
-    uint32_t most = connection->outbox.count;
+    uint32_t most = wsm_connection_waiting(connection);
 
     if (most > WSM_JOB_EVENTS) {
         most = WSM_JOB_EVENTS;
@@ -76,21 +75,24 @@ job_event(const WsmBatch *batch, const WsmJob *job, uint32_t i)
 }
 
 static void
-job_settle(WsmBatch *batch, WsmJob *job, uint32_t from, uint32_t to,
-           WsmOutcome outcome)
+job_sent(WsmBatch *batch, WsmJob *job, uint32_t from, uint32_t to)
 {
-    WsmTotals *totals = &job->connection->state->totals;
     for (uint32_t i = from; i < to; i++) {
-        wsm_event_settle(job_event(batch, job, i), job->connection->id,
-                         outcome);
+        wsm_connection_sent(job->connection, job_event(batch, job, i),
+                            batch->written_at);
     }
-    if (outcome == WSM_SENT) {
-        totals->sent += to - from;
-        totals->direct += to - from;
+    job->connection->state->totals.direct += to - from;
+}
+
+static void
+job_failed(WsmBatch *batch, WsmJob *job, uint32_t from, uint32_t to,
+           const char *reason)
+{
+    for (uint32_t i = from; i < to; i++) {
+        wsm_connection_settle(job->connection, job_event(batch, job, i),
+                              WSM_FAILED, reason);
     }
-    else {
-        totals->failed += to - from;
-    }
+    job->connection->state->totals.failed += to - from;
 }
 
 /* Back into the outbox, in front, as they were. */
@@ -114,9 +116,9 @@ job_put_back(WsmBatch *batch, WsmJob *job, uint32_t from)
     if (i > from) {
         /* Closed meanwhile; or no memory, and then a part cannot be sent
          * without the part before it. */
-        job_settle(batch, job, from, i, WSM_FAILED);
+        job_failed(batch, job, from, i, "gone");
         if (lost) {
-            wsm_evict(connection, "no memory");
+            wsm_evict_broken(connection, "no memory");
         }
     }
 }
@@ -172,7 +174,7 @@ job_to_transport(WsmBatch *batch, WsmJob *job, uint32_t i, size_t offset)
         failed = wsm_channel_handover(connection->channel, data + offset,
                                       size - offset) < 0;
         if (!failed) {
-            job_settle(batch, job, i, i + 1, WSM_SENT);
+            job_sent(batch, job, i, i + 1);
             held += (Py_ssize_t)(size - offset);
             offset = 0;
             i++;
@@ -180,8 +182,8 @@ job_to_transport(WsmBatch *batch, WsmJob *job, uint32_t i, size_t offset)
     }
     if (failed) {
         wsm_unraisable(connection->channel->transport);
-        job_settle(batch, job, i, job->count, WSM_FAILED);
-        wsm_evict(connection, "gone");
+        job_failed(batch, job, i, job->count, "gone");
+        wsm_evict_broken(connection, "gone");
         return;
     }
     job_put_back(batch, job, i);
@@ -202,9 +204,9 @@ job_short(WsmBatch *batch, WsmJob *job)
         }
         left -= size;
     }
-    job_settle(batch, job, 0, i, WSM_SENT);
+    job_sent(batch, job, 0, i);
 #ifdef WSM_PLANT_SHORT_WRITE
-    job_settle(batch, job, i, job->count, WSM_SENT);
+    job_sent(batch, job, i, job->count);
     i = job->count;
 #endif
     if (i < job->count) {
@@ -229,8 +231,8 @@ job_direct(WsmBatch *batch, WsmJob *job)
         total += wsm_event_size(job_event(batch, job, i));
     }
     if (job->taken < 0 && !job_errno_is_passing(job->taken)) {
-        job_settle(batch, job, 0, job->count, WSM_FAILED);
-        wsm_evict(connection, "gone");
+        job_failed(batch, job, 0, job->count, "gone");
+        wsm_evict_broken(connection, "gone");
         return;
     }
     if (job->taken > 0) {
@@ -238,7 +240,7 @@ job_direct(WsmBatch *batch, WsmJob *job)
     }
     connection->errors = 0;
     if (job->taken == (Py_ssize_t)total) {
-        job_settle(batch, job, 0, job->count, WSM_SENT);
+        job_sent(batch, job, 0, job->count);
         if (!connection->watched) {
             job_watch(connection);
         }
@@ -297,7 +299,7 @@ job_done(WsmBatch *batch, WsmJob *job, WsmDrive *drive, bool hot,
         job_to_transport(batch, job, 0, 0);
     }
     else {
-        job_settle(batch, job, 0, job->count, WSM_FAILED);
+        job_failed(batch, job, 0, job->count, "gone");
         wsm_evict(job->connection, "gone");
     }
     job_finish(job, hot, post);
@@ -305,9 +307,12 @@ job_done(WsmBatch *batch, WsmJob *job, WsmDrive *drive, bool hot,
 
 /* -- a run --------------------------------------------------------------- */
 
-static void
+/* True if anything goes the direct way. */
+static bool
 writer_prepare(WsmBatch *batch)
 {
+    bool direct = false;
+
     for (uint32_t i = 0; i < batch->job_count; i++) {
         WsmConnection *connection = batch->jobs[i].connection;
         if (connection->channel == NULL) {
@@ -318,8 +323,9 @@ writer_prepare(WsmBatch *batch)
             writer_fill(batch, &batch->jobs[i]);
         }
         batch->jobs[i].way = way;
-        batch->jobs[i].fd = connection->channel->fd;
+        direct = direct || (way == WSM_WAY_DIRECT && batch->jobs[i].count > 0);
     }
+    return direct;
 }
 
 static void
@@ -329,8 +335,9 @@ writer_send(WsmBatch *batch)
         for (uint32_t i = 0; i < batch->job_count; i++) {
             WsmJob *job = &batch->jobs[i];
             if (job->way == WSM_WAY_DIRECT && job->count > 0) {
-                job->taken = wsm_channel_send(
-                    job->fd, batch->events + job->first, job->count);
+                job->taken =
+                    wsm_channel_send(job->connection->channel,
+                                     batch->events + job->first, job->count);
             }
         }
     Py_END_ALLOW_THREADS
@@ -341,16 +348,11 @@ wsm_writer_run(WsmState *state, PyObject *loop, WsmBatch *batch, bool hot)
 {
     WsmDrive drive = {.state = state, .loop = loop};
     WsmPost post = {NULL, NULL};
-    bool direct = false;
 
-    writer_prepare(batch);
-    for (uint32_t i = 0; i < batch->job_count; i++) {
-        direct = direct || (batch->jobs[i].way == WSM_WAY_DIRECT &&
-                            batch->jobs[i].count > 0);
-    }
-    if (direct) {
+    if (writer_prepare(batch)) {
         writer_send(batch);
     }
+    batch->written_at = wsm_now_ns();
     for (uint32_t i = 0; i < batch->job_count; i++) {
         job_done(batch, &batch->jobs[i], &drive, hot, &post);
     }
@@ -455,7 +457,8 @@ tick_has_room(WsmConnection *connection)
         wsm_unraisable(connection->channel->transport);
         return false;
     }
-    return connection->outbox.count > 0 && held < WSM_TRANSPORT_BYTES / 2;
+    return wsm_connection_waiting(connection) > 0 &&
+           held < WSM_TRANSPORT_BYTES / 2;
 }
 
 /* Look at one; true if it needs more looking. */

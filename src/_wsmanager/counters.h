@@ -1,0 +1,64 @@
+/* What is counted for whoever runs the service: by event, by reason, never
+ * by user. Plain sums since the module was made, or since a fork. */
+#ifndef WSM_COUNTERS_H
+#define WSM_COUNTERS_H
+
+#include "histogram.h"
+#include "state.h"
+
+/* The closed set of events that are counted apart. */
+#define WSM_EVENT_KINDS(X)                                          \
+    X(other) X(agent_started) X(agent_thinking) X(tool_executing)   \
+    X(tool_completed) X(agent_completed)
+
+/* What was done with a connection that is too slow. */
+#define WSM_SLOW_ACTIONS(X)                                         \
+    X(close) X(drop_oldest) X(drop_newest) X(coalesce)
+
+/* Why connections end, as evict.h's callers name it; see counters.c. */
+#define WSM_CLOSE_REASONS(X)                                        \
+    X(other) X(removed) X(gone) X(closed) X(cancelled) X(errors)    \
+    X(outbox) X(age) X(loop_closed) X(no_memory) X(stray)
+
+#define WSM_KIND_ID(name) WSM_KIND_##name,
+#define WSM_ACTION_ID(name) WSM_ACTION_##name,
+#define WSM_CLOSED_ID(name) WSM_CLOSED_##name,
+
+typedef enum {
+    WSM_EVENT_KINDS(WSM_KIND_ID) WSM_KINDS
+} WsmKind;
+typedef enum {
+    WSM_SLOW_ACTIONS(WSM_ACTION_ID) WSM_ACTIONS
+} WsmAction;
+typedef enum {
+    WSM_CLOSE_REASONS(WSM_CLOSED_ID) WSM_CLOSED
+} WsmClosed;
+
+/* Nothing but uint64_t. */
+typedef struct WsmCounters {
+    uint64_t emitted[WSM_KINDS];
+    uint64_t sent[WSM_KINDS];
+    uint64_t failed[WSM_KINDS];
+    uint64_t dropped[WSM_ACTIONS][WSM_KINDS];
+    uint64_t slow[WSM_ACTIONS]; /* times; one may drop several events */
+    uint64_t closed[WSM_CLOSED];
+    WsmHistogram emit_to_write;
+    WsmHistogram connected; /* how long connections lasted */
+} WsmCounters;
+
+/* Make the state's counters. -1 with MemoryError. */
+int wsm_counters_init(WsmState *state);
+
+/* From zero again. */
+void wsm_counters_reset(WsmState *state);
+
+/* Which of the closed set an event's type (exact str) is. */
+WsmKind wsm_kind_of(PyObject *type);
+
+/* A connection ended after so many seconds. */
+void wsm_counters_closed(WsmState *state, const char *reason, double seconds);
+
+/* All of them, a new dict of dicts by the names above. */
+PyObject *wsm_counters_dict(const WsmState *state);
+
+#endif
