@@ -29,6 +29,7 @@ from ._wsmanager import (
 from .bridge import AgentWebSocketBridge, EventOrderError
 from .config import configure, get_config
 from .connections import WebSocketConnection
+from .draining import DrainSummary, drain, install_drain
 from .errors import (
     BackplaneError,
     ConnectionLimitError,
@@ -37,6 +38,7 @@ from .errors import (
     EventTooLarge,
     InvalidUserContext,
     ResumeError,
+    ServerDraining,
     UserIsolationError,
     UserLimitError,
     WebSocketManagerError,
@@ -56,6 +58,7 @@ __all__ = [
     "ConnectionLimitError",
     "ConnectionNotFound",
     "Delivery",
+    "DrainSummary",
     "EncodeError",
     "ErrorMessage",
     "EventOrderError",
@@ -63,6 +66,7 @@ __all__ = [
     "InvalidUserContext",
     "Receipt",
     "ResumeError",
+    "ServerDraining",
     "ServerMessage",
     "UnifiedWebSocketManager",
     "UserIsolationError",
@@ -76,9 +80,11 @@ __all__ = [
     "configure",
     "create_error_message",
     "create_server_message",
+    "drain",
     "get_config",
     "get_manager_registry_status",
     "get_websocket_manager",
     "get_websocket_manager_async",
+    "install_drain",
     "reset_manager_registry",
 ]

@@ -18,6 +18,9 @@ from ._version import __version__
 #: The commands: the modules that carry them out, and what they do.
 COMMANDS: Final = {
     "audit": ("wsmanager.audit.cli", "find and fix wrong awaits of the manager factory"),
+    "shim": ("wsmanager.shim.cli", "write a package of legacy import paths"),
+    "top": ("wsmanager.top", "connections, rates and errors of a running service, live"),
+    "doctor": ("wsmanager.doctor.cli", "look for known traps in this environment"),
 }
 
 

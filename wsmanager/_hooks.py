@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from typing import Any, Final
 
 from . import _log, _wsmanager, adapters, events
 from .connections import WebSocketConnection
@@ -23,3 +24,6 @@ core._install(
     mode=WebSocketManagerMode.UNIFIED,
 )
 events.Limits.max_event_bytes = core._settings()["max_event_bytes"]
+
+STARTED: Final = time.time()
+"""When the package was imported, seconds since the epoch."""

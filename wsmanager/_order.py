@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -11,10 +10,10 @@ from ._wsmanager import WebSocketManagerError
 __all__ = ["EventOrderError", "RunOrder"]
 
 MAX_RUNS = 4096
-"""Runs remembered per bridge; the one longest without an event is forgotten first."""
+"""Runs remembered per user; the one longest without an event is forgotten first."""
 
 _TOOLS = ("tool_executing", "tool_completed")
-_WORK = ("agent_thinking", *_TOOLS, "progress_update")
+_WORK = ("agent_thinking", *_TOOLS, "progress_update", "text_delta")
 _ENDS = {"agent_completed": "completed", "agent_error": "failed"}
 
 
@@ -33,17 +32,16 @@ class _Run:
 
 
 class RunOrder:
-    """The order of events per run; safe to use from any thread.
+    """The order of events per run of one user; its owner has the lock.
 
-    The rules: an agent starts before it thinks, uses a tool, makes progress
-    or completes; once it has completed, nothing more of it comes in that run,
+    The rules: an agent starts before it thinks, uses a tool, makes progress,
+    writes text or completes; once it has completed, nothing more of it comes in that run,
     and once it has failed, only a new start. A tool completes as often as it
     was started. An event that names no agent is of the one at work. Events of
     types of the application's own may come before the start.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._runs: OrderedDict[str, _Run] = OrderedDict()
 
     def enter(
@@ -55,21 +53,15 @@ class RunOrder:
         """
         if run_id is None:
             raise EventOrderError(f"{event} names no run: in strict mode give its run_id")
-        with self._lock:
-            run = self._runs.get(run_id)
-            if run is None:
-                run = _Run()
-            undo = _step(run, event, run_id, agent, tool)
-            self._runs[run_id] = run
-            self._runs.move_to_end(run_id)
-            while len(self._runs) > MAX_RUNS:
-                self._runs.popitem(last=False)
-
-        def taken_back() -> None:
-            with self._lock:
-                undo()
-
-        return taken_back
+        run = self._runs.get(run_id)
+        if run is None:
+            run = _Run()
+        undo = _step(run, event, run_id, agent, tool)
+        self._runs[run_id] = run
+        self._runs.move_to_end(run_id)
+        while len(self._runs) > MAX_RUNS:
+            self._runs.popitem(last=False)
+        return undo
 
 
 def _step(

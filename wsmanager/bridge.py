@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from ._order import EventOrderError, RunOrder
+from . import events
+from ._order import EventOrderError
+from ._stage import Stage, Terms, stage_of
 from ._wsmanager import (
     Delivery,
     InvalidUserContext,
@@ -14,9 +18,13 @@ from ._wsmanager import (
     UserIsolationError,
     get_websocket_manager,
 )
-from .events import AGENT_EVENTS
+from .deltas import DELTA_INTERVAL, TextDelta
+from .runs import OnUnfinished, RunState
 
 __all__ = ["AgentWebSocketBridge", "EventOrderError"]
+
+UNFINISHED_AFTER = 300.0
+"""Seconds without an event after which a run that has not ended is said to be unfinished."""
 
 
 class AgentWebSocketBridge:
@@ -43,11 +51,27 @@ class AgentWebSocketBridge:
     :param strict: refuse events in an impossible order with
         :class:`EventOrderError`, sending nothing: an agent that works before
         it started or after it completed, a tool completed that was never
-        started. Up to 4,096 runs are followed at a time.
+        started. The strict bridges of a user follow up to 4,096 runs together.
+    :param delta_interval: seconds that text of :meth:`notify_text_delta` may
+        wait to be merged (0.025); 0: each piece is an event of its own.
+    :param unfinished_after: seconds without an event after which a run that
+        has not ended is flagged as unfinished (300); ``None``: never. It and
+        *on_unfinished* hold for a run from the last event of it that this
+        bridge sends.
+    :param on_unfinished: a plain function that is then called once, with the
+        :class:`~wsmanager.runs.RunState`; a later event of the run makes it
+        run again. It is called on an event loop's thread or, where no loop is
+        alive, from a later call of any bridge, with no lock held. What it
+        raises is logged, not passed on.
 
     A bridge for no user (no arguments) needs ``user_context`` at each call.
     A bridge for a user refuses the context of another with
     :class:`~wsmanager.UserIsolationError`.
+
+    The bridges of one user send one at a time, in any thread: an event is
+    encoded in parallel, then handed to the connections under the user's lock.
+    Do not call a bridge while you hold a lock that your own WebSocket class
+    takes in its ``send``.
     """
 
     def __init__(
@@ -57,6 +81,9 @@ class AgentWebSocketBridge:
         user_context: Any = None,
         thread_id: str | None = None,
         strict: bool = False,
+        delta_interval: float = DELTA_INTERVAL,
+        unfinished_after: float | None = UNFINISHED_AFTER,
+        on_unfinished: OnUnfinished | None = None,
     ) -> None:
         if manager is not None and user_context is not None:
             raise TypeError("give AgentWebSocketBridge() a manager or a user_context, not both")
@@ -67,7 +94,7 @@ class AgentWebSocketBridge:
             context = getattr(manager, "user_context", None)
         self._manager: UnifiedWebSocketManager = manager
         self._thread_id = _thread_of(context) if thread_id is None else thread_id
-        self._order = RunOrder() if strict else None
+        self._terms = _terms(strict, delta_interval, unfinished_after, on_unfinished)
 
     @property
     def manager(self) -> UnifiedWebSocketManager:
@@ -82,7 +109,7 @@ class AgentWebSocketBridge:
     @property
     def strict(self) -> bool:
         """Whether an impossible order is refused."""
-        return self._order is not None
+        return self._terms.strict
 
     def __repr__(self) -> str:
         return f"<AgentWebSocketBridge of {self._manager!r}{', strict' if self.strict else ''}>"
@@ -284,6 +311,108 @@ class AgentWebSocketBridge:
             agent_name = _text(fields.get("agent_name"))
         return self._send(event_type, run_id, agent_name, fields, None, user_context, thread_id)
 
+    def notify_text_delta(
+        self,
+        run_id: str,
+        text: str,
+        kind: str = "text",
+        agent_name: str | None = None,
+        user_context: Any = None,
+        *,
+        thread_id: str | None = None,
+    ) -> TextDelta:
+        """``text_delta``: the agent wrote *text*, a token or more.
+
+        Pieces of one run and *kind* that come within ``delta_interval``
+        seconds are sent as one event, joined; ``offset`` is the place of its
+        first character in the text of that kind. They are sent before any
+        other event of the user's bridges, so none overtakes them; only the
+        texts of two runs are merged side by side. Where no event loop is alive
+        to end the wait, each piece is sent at once. What waits when the
+        process ends is sent by an ``atexit`` function if a connection is there
+        still; :meth:`flush` sends it before that.
+
+        :param kind: which text of the run it is, such as ``"reasoning"``.
+        :raises EncodeError: for a lone surrogate.
+        :raises EventTooLarge: for a piece that is too large for an event.
+        """
+        manager = self._manager if user_context is None else self._manager_of(user_context)
+        if not _text(kind):
+            raise TypeError("kind is a str that is not empty")
+        return stage_of(manager).send_text(
+            manager,
+            str(run_id),
+            text,
+            kind,
+            agent_name,
+            thread_id or _thread_of(user_context) or self._thread_id,
+            self._terms,
+        )
+
+    def flush(self) -> None:
+        """Send the user's text that waits to be merged, now."""
+        self._stage.flush_now()
+
+    # -- what is known of the runs -------------------------------------------------
+
+    @property
+    def runs(self) -> tuple[RunState, ...]:
+        """The user's runs that are known, the one longest without an event first.
+
+        A table of a user keeps 64 runs, 512 KiB, and a run for 15 minutes
+        after it ended; all bridges of the user share it.
+        """
+        return self._stage.states()
+
+    def run(self, run_id: str) -> RunState | None:
+        """The state of a run of this user, or ``None`` if it is not known."""
+        return self._stage.state(run_id)
+
+    def snapshot(self, run_id: str, connection_id: str | None = None) -> Delivery:
+        """``run_snapshot``: the state of a run in one event, in place of all of its events.
+
+        It says exactly what the events of this user's bridges before it said:
+        a tab that takes it, and then the events after it, has the whole run.
+        The payload has the fields of :class:`~wsmanager.runs.RunState`, and
+        ``found``: false for a run that is not known, be it forgotten, another
+        user's, or none at all.
+
+        :param connection_id: send it to this connection of the user only.
+        :raises ConnectionNotFound: the user has no such connection.
+        """
+        return self._stage.snapshot(self._manager, str(run_id), connection_id)
+
+    def answer(self, message: object, connection_id: str | None = None) -> tuple[Delivery, ...]:
+        """Answer a client's ``{"type": "snapshot", "run_id": ...}``.
+
+        Give it each message that a connection sends::
+
+            async for text in websocket.iter_text():
+                if not bridge.answer(text, connection_id):
+                    ...  # not a request for a snapshot
+
+        Without a ``run_id`` all open runs are told, one event each, or where
+        there is none one event with ``found`` false and no ``run_id``.
+
+        :param message: JSON text or bytes, or a mapping.
+        :return: the deliveries; empty if *message* is anything else.
+        """
+        request = _request(message)
+        if request is None:
+            return ()
+        run_id = request.get("run_id")
+        if run_id is not None:
+            return (self.snapshot(run_id, connection_id),) if isinstance(run_id, str) else ()
+        return self._stage.snapshot_open(self._manager, connection_id)
+
+    def get_stats(self) -> dict[str, int]:
+        """Counts of this user's bridges: runs open, ended, found unfinished, text merged."""
+        return self._stage.stats()
+
+    @property
+    def _stage(self) -> Stage:
+        return stage_of(self._manager)
+
     def _send(
         self,
         event: str,
@@ -308,16 +437,14 @@ class AgentWebSocketBridge:
             names["thread_id"] = thread_id
         if event == "agent_error":
             names["critical"] = True
-        order = self._order
-        if order is None or (run_id is None and event not in AGENT_EVENTS):
-            return manager.emit_event(event, data, **names)
-        tool_name = _text(data.get("tool_name"))
-        take_back = order.enter(event, names.get("run_id"), agent_name, tool_name)
-        try:
-            return manager.emit_event(event, data, **names)
-        except BaseException:
-            take_back()
-            raise
+        return stage_of(manager).send(
+            manager,
+            event,
+            data,
+            names,
+            agent_name,
+            self._terms,
+        )
 
     def _manager_of(self, user_context: Any) -> UnifiedWebSocketManager:
         """The manager to use for a call that names its user."""
@@ -330,6 +457,44 @@ class AgentWebSocketBridge:
                 "the user_context of this call is another user's than the bridge's"
             )
         return self._manager
+
+
+def _terms(
+    strict: bool, delta_interval: float, unfinished_after: float | None, on_unfinished: object
+) -> Terms:
+    interval = _seconds("delta_interval", delta_interval, 0.0)
+    if unfinished_after is not None:
+        unfinished_after = _seconds("unfinished_after", unfinished_after, 0.001)
+    if on_unfinished is None:
+        return Terms(bool(strict), interval, unfinished_after, None)
+    if not callable(on_unfinished) or inspect.iscoroutinefunction(on_unfinished):
+        raise TypeError("on_unfinished is a plain function that takes the state of the run")
+    return Terms(bool(strict), interval, unfinished_after, on_unfinished)
+
+
+def _seconds(name: str, value: Any, least: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} is a number of seconds, not {type(value).__qualname__}")
+    if not math.isfinite(value) or value < least:
+        raise ValueError(f"{name}={value!r}: expected {least} seconds or more")
+    return float(value)
+
+
+def _request(message: object) -> Mapping[str, Any] | None:
+    """*message* if it asks for a snapshot; a client may send anything."""
+    if isinstance(message, (str, bytes)):
+        if len(message) > _MAX_REQUEST:
+            return None
+        try:
+            message = events.decode(message)
+        except (ValueError, RecursionError):
+            return None
+    if isinstance(message, Mapping) and message.get("type") == "snapshot":
+        return message
+    return None
+
+
+_MAX_REQUEST = 4096  # bytes; a request is much smaller
 
 
 def _given(**fields: Any) -> dict[str, Any]:

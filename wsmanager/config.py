@@ -55,6 +55,12 @@ def configure(
     max_connections_per_user: int | _Keep = KEEP,
     max_idle_users: int | _Keep = KEEP,
     idle_ttl: float | _Keep = KEEP,
+    journal_max_events: int | _Keep = KEEP,
+    journal_max_bytes: int | _Keep = KEEP,
+    journal_max_age: float | _Keep = KEEP,
+    journal_budget: int | _Keep = KEEP,
+    idempotency_window: float | _Keep = KEEP,
+    stray_interval: float | _Keep = KEEP,
     outbox_max_events: int | _Keep = KEEP,
     outbox_max_bytes: int | _Keep = KEEP,
     outbox_max_age: float | _Keep = KEEP,
@@ -86,8 +92,23 @@ def configure(
     :param max_connections_per_user: the most connections of one user (1,024);
         one more is a ``ConnectionLimitError``.
     :param max_idle_users: the most managers kept that have no connection and
-        that nobody holds (65,536); the oldest goes first.
+        that nobody holds (1,000,000); the oldest goes first.
     :param idle_ttl: seconds such a manager is kept (300).
+    :param journal_max_events: so many of a user's last events are kept for
+        clients that come back (256); 0: none are.
+    :param journal_max_bytes: the most bytes of memory they take, for one user
+        (256 KiB); as many again may be held for acknowledgement, and for
+        idempotency keys.
+    :param journal_max_age: seconds an event is kept (120).
+    :param journal_budget: the most bytes that all users' kept events take
+        together (64 MiB); the user who has had no event for longest loses
+        theirs first.
+    :param idempotency_window: seconds in which an emit with the idempotency
+        key of an earlier one is that earlier one (120); a user's last 1,024
+        keys are remembered.
+    :param stray_interval: seconds between two looks at connections that have
+        nothing to send, for sockets that have closed without a word (5); 0:
+        they are found at their next event.
     :param outbox_max_events: the most events that wait for one connection (1,024).
     :param outbox_max_bytes: the most bytes that wait for one connection (1 MiB).
     :param outbox_max_age: seconds an event may wait for one connection (10).
@@ -231,6 +252,12 @@ _RULES: Final[Mapping[str, Callable[[str, object], None]]] = {
     "max_connections_per_user": _is_count,
     "max_idle_users": _is_count_or_zero,
     "idle_ttl": _is_seconds_or_zero,
+    "journal_max_events": _is_count_or_zero,
+    "journal_max_bytes": _is_count,
+    "journal_max_age": _is_seconds,
+    "journal_budget": _is_count,
+    "idempotency_window": _is_seconds,
+    "stray_interval": _is_seconds_or_zero,
     "outbox_max_events": _is_count,
     "outbox_max_bytes": _is_count,
     "outbox_max_age": _is_seconds,

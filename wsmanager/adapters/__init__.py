@@ -25,7 +25,7 @@ from .._log import error_name
 from .._wsmanager import Channel
 from . import aiohttp, asgi, other, starlette, websockets
 
-__all__ = ["close", "resolve"]
+__all__ = ["close", "cut", "resolve"]
 
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds a library's own close may take before the transport is cut."""
@@ -70,13 +70,13 @@ def resolve(websocket: object) -> Channel | None:
         return None
 
 
-async def close(websocket: object, code: int, reason: str) -> None:
+async def close(websocket: object, code: int, reason: str) -> bool:
     """Close *websocket* as its library does it, within ``CLOSE_TIMEOUT`` seconds.
 
     A peer that does not let go in that time has its transport cut, where the
     object leads to it; where it does not (an ASGI server without a channel),
     the server's own keepalive ends it. Never raises but for cancellation; what
-    the library raised is logged at DEBUG.
+    the library raised is logged at DEBUG. False if it did not end in time.
 
     :param code: the WebSocket close code.
     :param reason: up to 123 bytes of UTF-8; what is beyond is cut off.
@@ -85,19 +85,22 @@ async def close(websocket: object, code: int, reason: str) -> None:
         adapter = _adapter(type(websocket))
         going = adapter.closing(websocket, code, _short(reason))
         if not inspect.isawaitable(going):
-            return
+            return True
         finished = await within(CLOSE_TIMEOUT, going)
         if finished is None:
             _logger.debug("close took longer than %g seconds; the transport is cut", CLOSE_TIMEOUT)
-            _cut(adapter, websocket)
-        elif not finished.cancelled():
+            cut(websocket)
+            return False
+        if not finished.cancelled():
             finished.result()
     except Exception as error:  # noqa: BLE001 - so may a foreign close
         _logger.debug("close failed with %s", error_name(error))
+    return True
 
 
-def _cut(adapter: _Adapter, websocket: object) -> None:
-    transport = adapter.transport(websocket)
+def cut(websocket: object) -> None:
+    """Abort the transport of *websocket*, where the object leads to it; on its loop's thread."""
+    transport = _adapter(type(websocket)).transport(websocket)
     if transport is not None:
         transport.abort()
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from .._shims import HEADER
 from .facts import ClassFact
 from .findings import Finding
 from .names import REPLACEMENTS, Names
@@ -14,7 +14,7 @@ from .resolve import Kind, Resolver, Thing
 from .signature import OWN_BUILDERS, mismatch, own_mismatch
 from .sites import Site
 from .usage import function_at, never_awaited
-from .values import Attr, Call, Global, Ref, Value
+from .values import UNKNOWN, Attr, Call, Global, Ref, Value
 
 _NOT_AWAITABLE: Final = frozenset({Kind.PLAIN, Kind.INSTANCE, Kind.NONE})
 _MANAGER_NAME: Final = re.compile(r"(websocket|socket|ws)\w*manager", re.I)
@@ -260,6 +260,11 @@ def _ours(ref: Ref) -> bool:
     return ref.module.partition(".")[0] == "wsmanager" or "websocket" in ref.module.lower()
 
 
-def relative(path: str, base: str) -> str:
-    """*path* from *base* where that is shorter to read, else as it is."""
-    return os.path.relpath(path, base) if path.startswith(base + os.sep) else path
+UNUSED_SHIM: Final = "WSM011"
+
+
+def unused_shim(path: str) -> Finding:
+    """The finding of a file of ``wsmanager shim`` that can go."""
+    text = "nothing in the audited tree imports this legacy path any more: the file can go"
+    site = Site("shim", 1, 0, 1, len(HEADER), "shim", UNKNOWN)
+    return Finding(UNUSED_SHIM, path, 1, 0, 1, len(HEADER), text, site)

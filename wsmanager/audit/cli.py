@@ -54,6 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", metavar="FILE", help="a TOML file with a [tool.wsmanager] table"
     )
+    parser.add_argument(
+        "--no-syntax-check",
+        action="store_true",
+        help="do not look for syntax errors in files that no rule can be about: the same findings, sooner",
+    )
     parser.add_argument("--explain", metavar="ID", help="say what a rule is about, and exit")
     parser.add_argument(
         "--jobs", "-j", type=_jobs, metavar="N", help="processes (default: one a processor)"
@@ -108,6 +113,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         settings = replace(settings, ignore=ignored)
     if options.exclude:
         settings = replace(settings, exclude=(*settings.exclude, *options.exclude))
+    if options.no_syntax_check:
+        settings = replace(settings, syntax_check=False)
     if options.fix_style:
         settings = replace(settings, fix_style=options.fix_style)
     return settings

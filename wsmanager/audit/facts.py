@@ -12,6 +12,7 @@ import pickle
 import re
 from typing import Final, NamedTuple
 
+from .._shims import is_shim
 from . import source
 from .evaluate import Evaluator, blocks
 from .names import Names, Patterns
@@ -45,7 +46,9 @@ class ClassFact(NamedTuple):
 class Facts(NamedTuple):
     """What the index pass found out about one file.
 
-    *summary* is pickled: of most modules nobody will ask for it.
+    *summary* is pickled: of most modules nobody will ask for it. Of a file that
+    no rule can be about it is not even made, and is empty. *shim* is whether
+    ``wsmanager shim`` wrote the file.
     """
 
     path: str
@@ -55,6 +58,7 @@ class Facts(NamedTuple):
     summary: bytes
     definitions: tuple[Definition, ...]
     classes: tuple[ClassFact, ...]
+    shim: bool = False
 
 
 def is_test(path: str) -> bool:
@@ -62,13 +66,16 @@ def is_test(path: str) -> bool:
     return _TEST_PATH.search(path) is not None
 
 
-def extract(path: str, patterns: Patterns) -> Facts:
-    """Index one file. Never raises for what the file holds: it says why it could not be parsed."""
+def extract(path: str, patterns: Patterns, whole: bool = False) -> Facts:
+    """Index one file. Never raises for what the file holds: it says why it could not be parsed.
+
+    With *whole* also the summary of a file that no rule can be about.
+    """
     data = b""
     try:
         found = source.read(path)
         data = found.data
-        return _extract(path, found, patterns)
+        return _extract(path, found, patterns, whole)
     except source.Unparsed as error:
         return _unparsed(path, error.reason, error.line, data, patterns.names)
     except RecursionError:
@@ -78,13 +85,18 @@ def extract(path: str, patterns: Patterns) -> Facts:
         return _unparsed(path, reason, None, data, patterns.names)
 
 
-def _extract(path: str, found: source.Source, patterns: Patterns) -> Facts:
+def _extract(path: str, found: source.Source, patterns: Patterns, whole: bool) -> Facts:
     # UTF-8 goes to the parser as it is; anything else as text, so that columns mean the same.
     plain = found.encoding == "utf-8"
-    module = source.parse(found.data if plain else found.text)
+    text = found.data if plain else found.text
     data = found.data[len(found.bom) :] if plain else found.text.encode("utf-8", "surrogatepass")
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if not whole and not patterns.relevant(data):
+        if patterns.names.syntax:
+            source.check(text)
+        return Facts(path, "", None, (), b"", (), (), is_shim(data))
+    module = source.parse(text)
     evaluator = Evaluator(module, patterns.names.both, b":=" in data)
     summary = summarize(module, evaluator, b"global " in data)
     imported = frozenset(
@@ -105,11 +117,17 @@ def _extract(path: str, found: source.Source, patterns: Patterns) -> Facts:
         pickle.dumps(summary, pickle.HIGHEST_PROTOCOL),
         tuple(_definitions(path, summary, patterns.names)),
         tuple(_classes(path, summary, patterns)),
+        is_shim(data),
     )
 
 
+def is_whole(facts: Facts) -> bool:
+    """Whether *facts* say all that is to be known: that the file cannot be parsed, or its summary."""
+    return bool(facts.reason or facts.summary)
+
+
 def load(facts: Facts) -> Summary | None:
-    """The summary of a file that parsed."""
+    """The summary of a file that parsed, or what could be read off one that did not."""
     if not facts.summary:
         return None
     summary = pickle.loads(facts.summary)  # our own bytes, from our own worker

@@ -42,19 +42,18 @@ def collect(paths: Iterable[str], exclude: tuple[str, ...]) -> Found:
     for path in paths:
         if os.path.isdir(path):
             found.roots.append(os.path.realpath(path))
-            for shown in _walk(path, exclude, found.unreadable):
-                _add(found, seen, shown)
+            for shown, real in _walk(path, exclude, found.unreadable):
+                _add(found, seen, shown, real)
         elif os.path.lexists(path):
             found.roots.append(os.path.dirname(os.path.realpath(path)))
-            _add(found, seen, path)
+            _add(found, seen, path, os.path.realpath(path))
         else:
             raise UsageError(f"{path}: no such file or folder")
     found.files.sort(key=lambda file: file.shown)
     return found
 
 
-def _add(found: Found, seen: set[str], shown: str) -> None:
-    real = os.path.realpath(shown)
+def _add(found: Found, seen: set[str], shown: str, real: str) -> None:
     if real not in seen:
         seen.add(real)
         found.files.append(File(real, _tidy(shown)))
@@ -64,10 +63,13 @@ def _tidy(path: str) -> str:
     return path[2:] if path.startswith("." + os.sep) and len(path) > 2 else path
 
 
-def _walk(top: str, exclude: tuple[str, ...], unreadable: list[tuple[str, str]]) -> Iterator[str]:
-    pending = [top]
+def _walk(
+    top: str, exclude: tuple[str, ...], unreadable: list[tuple[str, str]]
+) -> Iterator[tuple[str, str]]:
+    """Each file below *top* as it is reached, and by its real path."""
+    pending = [(top, os.path.realpath(top))]
     while pending:
-        folder = pending.pop()
+        folder, real = pending.pop()
         try:
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
@@ -81,9 +83,14 @@ def _walk(top: str, exclude: tuple[str, ...], unreadable: list[tuple[str, str]])
                 continue
             if entry.is_dir(follow_symlinks=False):
                 if entry.name not in _SKIPPED:
-                    pending.append(entry.path)
+                    pending.append((entry.path, os.path.join(real, entry.name)))
             elif entry.name.endswith(_SUFFIXES) and not _is_folder(entry):
-                yield entry.path
+                # Only the last part can be a link: the folders were walked, not followed.
+                link = entry.is_symlink()
+                yield (
+                    entry.path,
+                    os.path.realpath(entry.path) if link else os.path.join(real, entry.name),
+                )
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

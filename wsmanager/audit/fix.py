@@ -93,7 +93,7 @@ def _verified(source: Source, groups: list[tuple[Finding, list[Edit]]]) -> Plan 
         for edit in edits:
             if edit.surgery is not None:
                 expected = edit.surgery.operate(expected)
-        if ast.dump(parse(text)) != ast.dump(expected):
+        if not _same(parse(text), expected):
             return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -101,6 +101,24 @@ def _verified(source: Source, groups: list[tuple[Finding, list[Edit]]]) -> Plan 
     except (Unparsed, SyntaxError, ValueError, UnicodeError, RecursionError, MemoryError):
         return None
     return Plan(text, data, [finding for finding, _ in groups])
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two trees are equal but for positions, as by :func:`ast.dump`, without writing them out."""
+    pending = [(one, other)]
+    while pending:
+        a, b = pending.pop()
+        if type(a) is not type(b):
+            return False
+        if isinstance(a, ast.AST):
+            pending += [(getattr(a, name, None), getattr(b, name, None)) for name in a._fields]
+        elif isinstance(a, list) and isinstance(b, list):
+            if len(a) != len(b):
+                return False
+            pending += zip(a, b, strict=True)
+        elif a is not b and repr(a) != repr(b):  # 0.0 and -0.0 are equal, and not the same
+            return False
+    return True
 
 
 def apply(text: str, edits: list[Edit]) -> str | None:

@@ -151,6 +151,20 @@ result cannot be awaited: often an import alias that hides what it really is.
 Only what is certain is reported. It is not fixed automatically: whether the
 await or the name is wrong is for a person to say.""",
         ),
+        Rule(
+            "WSM011",
+            "shim-unused",
+            "warning",
+            "A legacy path written by `wsmanager shim` is not imported any more.",
+            """\
+`wsmanager shim` writes modules at the paths that code imported its manager
+from, so that it runs on wsmanager before it is changed. Once nothing imports
+one, it can be removed; a package goes with the last of its modules.
+
+An import anywhere counts, also by a text such as import_module("app.sockets")
+or patch("app.sockets.get_websocket_manager") has it, and whatever a file that
+does not parse mentions. Nothing is said unless the whole project is audited.""",
+        ),
     )
 }
 

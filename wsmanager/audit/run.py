@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from . import fix as fixing
-from . import source
-from .checks import Checker
-from .facts import Facts, extract, load
+from . import shims, source
+from .checks import UNUSED_SHIM, Checker, unused_shim
+from .facts import Facts, extract, is_whole, load
 from .files import File, collect
 from .findings import Finding, Report, UnparsedFile
 from .names import Patterns
@@ -96,14 +96,17 @@ class _Run:
         """The summary of a module; one outside the run is indexed when it is first asked for."""
         if path not in self._summaries:
             facts = self.facts.get(path)
-            self._summaries[path] = load(facts or extract(path, self.patterns))
+            if facts is None or not is_whole(facts):
+                facts = extract(path, self.patterns, whole=True)
+            self._summaries[path] = load(facts)
         return self._summaries[path]
 
     def resolve(self) -> Report:
         facts = [self.facts[file.path] for file in self.found.files]
         names = self.settings.names
+        tree = Tree(self.facts, self.found.roots)
         self._resolver = Resolver(
-            Tree(self.facts, self.found.roots),
+            tree,
             self.summary,
             names.factories,
             names.async_factories,
@@ -114,6 +117,7 @@ class _Run:
         checker = Checker(self._resolver, names, classes, self.shown)
         unparsed = [UnparsedFile(path, reason) for path, reason in self.found.unreadable]
         report = Report([], len(facts), unparsed)
+        idle = self._idle_shims(facts, tree)
         for file, fact in zip(self.found.files, facts, strict=True):
             if fact.reason:
                 report.unparsed.append(UnparsedFile(file.shown, fact.reason, fact.line))
@@ -123,9 +127,23 @@ class _Run:
                 for finding in checker.check(site, file.path)
                 if self.settings.wants(finding.rule, file.shown)
             ]
+            if file.path in idle:
+                findings.append(unused_shim(file.path))
             if findings:
                 report.findings += self._located(file, findings, report)
         return report
+
+    def _idle_shims(self, facts: list[Facts], tree: Tree) -> set[str]:
+        found = {fact.path for fact in facts if fact.shim}
+        wanted = {
+            file.path
+            for file in self.found.files
+            if file.path in found and self.settings.wants(UNUSED_SHIM, file.shown)
+        }
+        if not wanted:
+            return set()
+        files = [file.path for file in self.found.files]
+        return wanted.intersection(shims.unused(found, files, self.found.roots, tree))
 
     def _located(self, file: File, findings: list[Finding], report: Report) -> list[Finding]:
         """The findings with columns as people count them, less those that a comment silences."""

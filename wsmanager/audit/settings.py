@@ -26,6 +26,8 @@ class Settings:
 
     *select* and *ignore* are rule ids; *exclude* are glob patterns of paths;
     *per_file_ignores* maps such patterns to rule ids. Names are identifiers.
+    *syntax_check* is whether files that no rule can be about are looked at for
+    syntax errors; it changes no finding, only the list of files that do not parse.
     """
 
     select: frozenset[str] = frozenset(RULES)
@@ -37,12 +39,17 @@ class Settings:
     manager_classes: tuple[str, ...] = ("*WebSocketManager", "*WebSocketManagerImplementation")
     legacy_modules: tuple[str, ...] = ()
     fix_style: str = "sync"
+    syntax_check: bool = True
 
     @property
     def names(self) -> Names:
         """The part that the index pass needs."""
         return Names(
-            self.factories, self.async_factories, self.manager_classes, self.legacy_modules
+            self.factories,
+            self.async_factories,
+            self.manager_classes,
+            self.legacy_modules,
+            self.syntax_check,
         )
 
     def wants(self, rule: str, path: str) -> bool:
@@ -155,6 +162,10 @@ def _from_table(table: dict[str, Any], file: str) -> Settings:
             if value not in FIX_STYLES:
                 raise UsageError(f"{where}: must be one of {', '.join(FIX_STYLES)}, not {value!r}")
             changed["fix_style"] = value
+        elif key == "syntax-check":
+            if not isinstance(value, bool):
+                raise UsageError(f"{where}: must be true or false, not {value!r}")
+            changed["syntax_check"] = value
         elif key == "per-file-ignores":
             changed["per_file_ignores"] = _per_file(value, where)
         elif not isinstance(value, dict):  # other tables belong to other commands
@@ -163,7 +174,8 @@ def _from_table(table: dict[str, Any], file: str) -> Settings:
 
 
 _KEYS: Final = (
-    "select ignore exclude manager-classes legacy-modules factories async-factories fix-style per-file-ignores"
+    "select ignore exclude manager-classes legacy-modules factories async-factories fix-style "
+    "per-file-ignores syntax-check"
 ).split()
 
 

@@ -6,7 +6,7 @@ import ast
 import builtins
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from . import expects
 from .evaluate import Evaluator, dotted, last_name, own_nodes
@@ -57,17 +57,6 @@ class Walker:
         self._builders = MESSAGE_BUILDERS | aliases.builders
         self._helpers: dict[int, bool] = {}
         self._seen: set[tuple[str, int, int]] = set()
-        self._looks: dict[type[ast.AST], Callable[[Any, Place], Iterator[Site]]] = {
-            ast.Await: self._await,
-            ast.Call: self._called,
-            ast.Expr: self._dropped,
-            ast.Attribute: self._attribute,
-            ast.Assign: self._assigned,
-            ast.AnnAssign: self._assigned,
-            ast.With: self._locked,
-            ast.ImportFrom: self._imports,
-            ast.ClassDef: self._class,
-        }
 
     def sites(self) -> Iterator[Site]:
         """Every site, in no particular order, none twice."""
@@ -82,9 +71,9 @@ class Walker:
                     continue
             elif not self._marked(node, first, last):
                 continue
-            look = self._looks.get(type(node))
+            look = _LOOKS.get(type(node))
             if look is not None:
-                for site in look(node, place):
+                for site in look(self, node, place):
                     key = (site.kind, site.line, site.column)
                     if key not in self._seen:
                         self._seen.add(key)
@@ -427,6 +416,20 @@ class Walker:
         names = [alias.name for alias in node.names if alias.name in REPLACEMENTS]
         if names:
             yield self._site("import", node, module, UNKNOWN, place, tuple(names))
+
+
+#: No part of a walker, which would then keep itself and its tree alive: workers do not collect cycles.
+_LOOKS: Final[dict[type[ast.AST], Callable[[Walker, Any, Place], Iterator[Site]]]] = {
+    ast.Await: Walker._await,
+    ast.Call: Walker._called,
+    ast.Expr: Walker._dropped,
+    ast.Attribute: Walker._attribute,
+    ast.Assign: Walker._assigned,
+    ast.AnnAssign: Walker._assigned,
+    ast.With: Walker._locked,
+    ast.ImportFrom: Walker._imports,
+    ast.ClassDef: Walker._class,
+}
 
 
 def _how(operand: ast.AST) -> str:

@@ -44,14 +44,15 @@ def main(arguments: list[str] | None = None) -> int:
     faults = list(proof.faults(tabs, runs))
     _print_verdict(tabs, proof.foreign(tabs), faults)
     if options.serve and not faults:
-        with server.Server(app.create_app(SERVE_PACE), options.port) as running:
-            print(
-                f"\nOpen {running.url} in two tabs, and as two users. Ctrl-C ends it.", flush=True
-            )
+        demo = app.create_app(SERVE_PACE)
+        with server.Server(demo, options.port) as running:
             try:
+                print(f"\nOpen {running.url} in a browser. Ctrl-C ends it.", flush=True)
                 running.wait()
             except KeyboardInterrupt:
                 print()
+            finally:
+                demo.state.sessions.end()
     return 1 if faults else 0
 
 

@@ -21,7 +21,13 @@ class User:
     thread_id: str | None = None
 
 
-def answer(user: User, run_id: str, question: str, pace: float) -> None:
+LINE = "2,000 characters of a line weigh enough to fill what a kernel keeps for a socket. ".ljust(
+    2000, "."
+)
+LINES_A_SECOND = 600
+
+
+def answer(run_id: str, user: User, question: str, pace: float) -> None:
     """Answer *question* with the five events of a run, *pace* seconds apart.
 
     Plain code, run in a thread of a pool: no event loop, no await.
@@ -34,7 +40,8 @@ def answer(user: User, run_id: str, question: str, pace: float) -> None:
         return {"owner": user.user_id, "emitted_ns": time.monotonic_ns()}
 
     try:
-        bridge.notify_agent_started(run_id, AGENT, {"agent_type": "demo"}, trace())
+        about = {"agent_type": "demo", "question": question}
+        bridge.notify_agent_started(run_id, AGENT, about, trace())
         time.sleep(pace)
         bridge.notify_agent_thinking(
             run_id, AGENT, "I have to count the words", 1, 50.0, trace(), total_steps=2
@@ -53,6 +60,17 @@ def answer(user: User, run_id: str, question: str, pace: float) -> None:
     except Exception as error:
         bridge.notify_agent_error(run_id, AGENT, error)
         raise
+
+
+def stream(run_id: str, user: User, lines: int) -> None:
+    """Send *lines* events to the user's tabs, ``LINES_A_SECOND`` of them a second."""
+    manager = get_websocket_manager(user)
+    started = time.monotonic()
+    for line in range(1, lines + 1):
+        manager.emit_event("line", {"line": line, "of": lines, "text": LINE}, run_id=run_id)
+        ahead = line / LINES_A_SECOND - (time.monotonic() - started)
+        if ahead > 0:
+            time.sleep(ahead)
 
 
 def count_words(text: str) -> Mapping[str, int]:

@@ -58,10 +58,17 @@ async def open_tab(url: str, session: dict[str, str], number: int) -> Tab:
     """Connect as the page does; returns when the server has registered the connection."""
     socket = await connect(url.replace("http", "ws", 1) + "/ws")
     await socket.send(session["token"])
-    ready = json.loads(await asyncio.wait_for(socket.recv(), READY_SECONDS))
-    if ready["type"] != "ready":
-        raise RuntimeError(f"the first message of a socket was {ready['type']!r}, not 'ready'")
+    await socket.send(json.dumps({"type": "resume", "position": ""}))
+    await _message(socket, "resumed")
+    ready = await _message(socket, "ready")
     return Tab(session["user_id"], number, socket, ready["payload"]["channel"])
+
+
+async def _message(socket: ClientConnection, expected: str) -> dict[str, Any]:
+    message: dict[str, Any] = json.loads(await asyncio.wait_for(socket.recv(), READY_SECONDS))
+    if message["type"] != expected:
+        raise RuntimeError(f"{message['type']!r} came where {expected!r} was due")
+    return message
 
 
 async def post(url: str, body: dict[str, str], token: str = "") -> dict[str, str]:
