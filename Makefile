@@ -38,6 +38,21 @@ types: ## mypy --strict, pyright, and the stub of the core against the core
 sanitize: ## the suite under AddressSanitizer and UBSan, then leaks of our own
 	@ci/sanitize.sh $(ARGS)
 
+free-threaded: ## the tests of threads on a CPython without the GIL; PYTHON=...
+	@ci/free_threaded.sh $(ARGS)
+
+tsan: ## ThreadSanitizer; PYTHON=... built with it; ARGS=660 for the long form
+	@ci/tsan.sh $(ARGS)
+
+valgrind: ## memcheck over every call of the core, and its controls
+	@ci/valgrind.sh $(ARGS)
+
+fuzz: ## libFuzzer with ASan and UBSan over the parsers in C; ARGS=SECONDS each
+	@ci/fuzz.sh $(ARGS)
+
+soak: ## the long forms of the promises, an hour or more; tabulated
+	@ci/soak.sh $(ARGS)
+
 matrix: ## build and test with every CPython >= 3.10 found on this machine
 	@ci/matrix.sh $(ARGS)
 
@@ -49,11 +64,28 @@ ci: ## all that continuous integration runs
 
 ##@ Measure
 
+# They run from a copy, so that the tree's own wsmanager/ is not what is measured.
+BENCH := $(BOOTSTRAP) --env bench --extras bench -- sh -c 'rm -rf benchmarks && \
+	cp -R "$$WSMANAGER_TREE/benchmarks" . && exec python -m benchmarks "$$@"' bench
+
 bench: ## the benchmarks, one table; ARGS='--json /tmp/figures.json' keeps them
+	@$(BENCH) $(ARGS)
+
+figures: ## the same, into docs/images: the plots and the figures of the README
+	@$(BENCH) --json "$(CURDIR)/docs/images/figures.json" --plots "$(CURDIR)/docs/images" $(ARGS)
+
+pictures: ## the demo's pages in a browser, as pictures in docs/images; needs Chromium
+	@WSMANAGER_SCREENSHOTS="$(CURDIR)/docs/images" $(BOOTSTRAP) --env test --extras test -- \
+		"$(CURDIR)/ci/pytest.sh" -q tests/test_demo.py $(ARGS)
+
+sizing: ## what a connection and the journal take of memory
 	@$(BOOTSTRAP) --env bench --extras bench -- sh -c 'rm -rf benchmarks && \
-		cp -R "$$WSMANAGER_TREE/benchmarks" . && exec python -m benchmarks $(ARGS)'
+		cp -R "$$WSMANAGER_TREE/benchmarks" . && exec python -m benchmarks.sizing'
 
 ##@ Write
+
+docs: ## the pages, in build/docs/html; every warning is an error
+	@$(BOOTSTRAP) --env docs --extras all --requirements ci/docs.txt -- "$(CURDIR)/ci/docs.sh" $(ARGS)
 
 format: ## put Python and C into the house layout
 	@$(TOOLS) -- "$(CURDIR)/ci/lint.sh" --fix
@@ -68,7 +100,8 @@ clean: ## remove all that was made, environments included
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 
-.PHONY: bench ci clean coverage demo format help lint matrix sanitize test types wheel
+.PHONY: bench ci clean coverage demo docs figures format free-threaded fuzz help lint matrix \
+	pictures sanitize sizing soak test tsan types valgrind wheel

@@ -15,7 +15,8 @@
 # What it needs of the machine: CPython >= 3.10 with its headers and venv, and
 # a C compiler. On Debian what is missing is installed where that is possible
 # without a question (root, or sudo without a password); otherwise the command
-# to do so is printed. WSMANAGER_NO_APT=1 never installs.
+# to do so is printed. WSMANAGER_NO_APT=1 never installs. For the tests Chromium
+# is wanted in the same way (WSMANAGER_CHROMIUM=... chooses one), but not needed.
 #
 # PYTHON=... chooses the interpreter, CC=... the compiler. The command finds
 # WSMANAGER_TREE, this folder, in its environment.
@@ -146,6 +147,17 @@ missing_packages() {
         has_venv "$python" || missing+=("$prefix-venv")
     fi
     [ -n "$compiler" ] || missing+=(gcc libc6-dev)
+}
+
+# What some tests drive; where it cannot be had, they are skipped, and say so.
+find_browser() {
+    local candidate
+    for candidate in "${WSMANAGER_CHROMIUM:-}" chromium chromium-browser google-chrome \
+        google-chrome-stable headless-shell; do
+        [ -z "$candidate" ] || ! command -v "$candidate" >/dev/null 2>&1 || return 0
+    done
+    (trap - ERR && install_packages chromium) ||
+        say "no Chromium: the tests in a browser are skipped"
 }
 
 prepare_machine() {
@@ -299,6 +311,7 @@ mkdir -p "$tree/build/log" "$run" || die "cannot write to $tree/build (made by a
     if [ "$package" = yes ]; then
         fingerprint=$("$env/bin/python" "$tree/ci/fingerprint.py" "$tree" "$compiler")
     fi
+    [ "$extras" != test ] || find_browser
     fill_env
     check_env
 )

@@ -16,7 +16,7 @@ from email.parser import Parser
 from pathlib import Path, PurePosixPath
 
 # What else belongs to the package's folder; anything else there is a stray.
-PACKAGE_SUFFIXES = {".py", ".pyi", ".typed", ".html"}
+PACKAGE_SUFFIXES = {".py", ".pyi", ".typed", ".html", ".css", ".js", ".ts", ".json"}
 
 
 def tree_files(tree: Path) -> set[str]:

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Line coverage of the Python and the C code by the suite, as two tables.
+# Coverage of the Python and the C code by the suite, as two tables. That of the
+# C code, lines, branches and functions of each file and the total, is also
+# written as reStructuredText to build/coverage/c.rst.
 #
 #   ci/coverage.sh [PYTEST ARGUMENT...]
 set -euo pipefail
@@ -13,6 +15,14 @@ bootstrap=("$tree/ci/bootstrap.sh" --env coverage --extras test
     --requirements "$tree/ci/coverage.txt" --)
 
 # --cov=wsmanager, of pytest-cov, measures the processes that tests start too.
-"${bootstrap[@]}" "$tree/ci/pytest.sh" -q --cov=wsmanager --cov-config="$tree/pyproject.toml" \
+# Our own pytest plugin would import the package before the measurement begins.
+"${bootstrap[@]}" "$tree/ci/pytest.sh" -q -p no:wsmanager --cov=wsmanager --cov-config="$tree/pyproject.toml" \
     --cov-report=term:skip-covered "$@"
-"${bootstrap[@]}" gcovr --root "$stage" --exclude '.*pythoncapi_compat\.h' "$stage"
+report=$tree/build/coverage
+mkdir -p "$report"
+# Branches that only an exception of C++ takes, and those of assert(), are not counted.
+"${bootstrap[@]}" gcovr --root "$stage" --exclude '.*pythoncapi_compat\.h' \
+    --exclude-throw-branches --exclude-unreachable-branches \
+    --exclude-branches-by-pattern '.*\bassert\(.*' \
+    --json-summary "$report/c.json" --html-details "$report/c.html" "$stage"
+"${bootstrap[@]}" python "$tree/ci/coverage_table.py" "$report/c.json" "$report/c.rst"

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 RECORD = re.compile(r"^(?:Direct|Indirect) leak of .*?(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
-OURS = re.compile(r" src/_wsmanager/|_wsmanager\.[\w.-]*so\b")
+OURS = re.compile(r"[ /]src/_wsmanager/|_wsmanager\.[\w.-]*so\b")
 # Beyond these frames Python code is at work, whoever has called it.
 INTERPRETER = re.compile(r" in _?PyEval_")
 # What the interpreter keeps for good, whoever asks first: interned strings (from

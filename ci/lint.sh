@@ -6,7 +6,7 @@ set -euo pipefail
 
 cd "$WSMANAGER_TREE"
 
-python_files=(ci examples benchmarks setup.py tests wsmanager)
+python_files=(ci docs examples benchmarks setup.py tests wsmanager)
 mapfile -t c_files < <(find src -name '*.[ch]' ! -name pythoncapi_compat.h | sort)
 mapfile -t shell_files < <(find .ci ci -type f \( -name '*.sh' -o -name run \) | sort)
 

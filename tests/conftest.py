@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -11,10 +12,18 @@ from typing import Any
 
 import pytest
 from support.children import Outcome, run_child
+from support.faults import compile_faultio, preload
 from support.loops import LoopThread, loop_factories
 from support.plants import Nursery
 
 import wsmanager
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A soak test has its own, long timeout; the one that ends a run that holds the interpreter is short."""
+    if item.get_closest_marker("soak") is not None:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +84,25 @@ def isolated(run_isolated: Callable[..., Outcome]) -> Callable[..., Outcome]:
         outcome = run_isolated(script, *args, **options)
         assert outcome.ok, outcome.explain()
         return outcome
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def faultio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that makes the core's system calls fail, and counts them."""
+    library = compile_faultio(tmp_path_factory.mktemp("faultio"))
+    if library is None:
+        pytest.skip("the fault library is compiled from its source; no C compiler is here")
+    return library
+
+
+@pytest.fixture
+def run_faulty(faultio: Path, run_isolated: Callable[..., Outcome]) -> Callable[..., Outcome]:
+    """Run a script with the fault library loaded first; its path is the first argument."""
+
+    def run(script: str, *args: object, **options: object) -> Outcome:
+        return run_isolated(script, faultio, *args, env=preload(faultio), **options)
 
     return run
 

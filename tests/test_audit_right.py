@@ -162,20 +162,20 @@ def test_right_awaits_are_not(tmp_path: Path, shape: str) -> None:
     )
 
 
-INFORMATION = {
-    "defined async": """
+#: The factory of a tree that has it as a coroutine function; indented as the trees are.
+ASYNC_FACTORY = """
         === app/sockets.py
         async def get_websocket_manager(ctx):
-            return 1
+            return 1"""
+
+INFORMATION = {
+    "defined async": f"""{ASYNC_FACTORY}
         === app/use.py
         from app.sockets import get_websocket_manager as make
         async def f(ctx):
             await make(ctx)  # ! WSM009
         """,
-    "defined async somewhere, imported from nowhere": """
-        === app/sockets.py
-        async def get_websocket_manager(ctx):
-            return 1
+    "defined async somewhere, imported from nowhere": f"""{ASYNC_FACTORY}
         === app/use.py
         from lost.sockets import get_websocket_manager
         async def f(ctx):

@@ -322,7 +322,7 @@ def test_an_error_of_ours_is_listed_too(tmp_path: Path, monkeypatch: pytest.Monk
         raise KeyError("unforeseen")
 
     monkeypatch.setattr("wsmanager.audit.facts.summarize", fail)
-    (tmp_path / "a.py").write_text("x = 1\n")
+    (tmp_path / "a.py").write_text("get_websocket_manager = 1\n")
     (item,) = audit([tmp_path]).unparsed
     assert item.reason == "internal error, please report it: KeyError: 'unforeseen'"
 

@@ -461,7 +461,7 @@ def test_a_slow_reader_gets_everything(run: Main) -> None:
         data += line.read_now()
         await line.shut()
         assert [e["payload"]["n"] for e in events(data)] == list(range(1000))
-        assert took < 1, f"{took:.1f} s for 2 MB to a peer that reads all the time"
+        assert took < 8, f"{took:.1f} s for 2 MB to a peer that reads all the time"
 
     run(main)
 

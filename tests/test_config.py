@@ -12,6 +12,8 @@ from wsmanager import configure, get_config
 
 SETTINGS = {
     "availability_check", "availability_timeout", "tolerate_await", "envelope", "max_event_bytes",
+    "journal_max_events", "journal_max_bytes", "journal_max_age", "journal_budget",
+    "idempotency_window", "stray_interval",
     "max_users", "max_connections_per_user", "idle_ttl", "max_idle_users", "outbox_max_events",
     "outbox_max_bytes", "outbox_max_age", "slow_policy", "coalesce_key", "tcp_user_timeout",
     "error_limit",
@@ -49,6 +51,8 @@ WRONG: list[dict[str, Any]] = [
     {"max_users": True}, {"max_users": None}, {"max_users": 1 << 80},
     {"max_event_bytes": 0}, {"max_connections_per_user": 0}, {"outbox_max_events": 0},
     {"outbox_max_bytes": -5}, {"outbox_max_age": 0}, {"outbox_max_age": float("nan")},
+    {"journal_max_events": -1}, {"journal_max_bytes": 0}, {"journal_max_age": 0},
+    {"journal_budget": 0}, {"idempotency_window": 0}, {"stray_interval": -1},
     {"idle_ttl": -1}, {"idle_ttl": float("inf")}, {"error_limit": 0},
     {"tcp_user_timeout": -1}, {"tolerate_await": 1}, {"slow_policy": "x"}, {"envelope": 5},
     {"coalesce_key": 5}, {"availability_check": 5}, {"availability_timeout": 0},

@@ -205,7 +205,7 @@ async def test_collection_in_the_middle_of_a_fan_out() -> None:
     for n in range(5):
         manager.emit_event("x", {"n": n})
     for socket in sockets:
-        await eventually(lambda socket=socket: len(socket.texts) == 5)
+        await eventually(lambda socket=socket: len(socket.texts) == 5, timeout=60)
 
 
 async def test_weak_references_to_a_manager_die_with_it() -> None:

@@ -20,7 +20,7 @@ CALLS = [
     "module broadcast", "refused payload", "refused context", "refused call", "failing socket",
     "suspending socket", "hanging socket", "outbox", "replaced connections", "from a thread",
     "wait_for_connection", "flushed", "cancelled acquire", "never awaited", "lookups", "close",
-    "reset", "frame",
+    "reset", "frame", "resume", "acknowledge", "once", "detail",
 ]  # fmt: skip
 
 

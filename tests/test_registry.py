@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import sysconfig
 import threading
 import time
 import weakref
@@ -24,6 +25,8 @@ from wsmanager import (
     get_websocket_manager_async,
     reset_manager_registry,
 )
+
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 def users() -> int:
@@ -213,6 +216,35 @@ def test_no_background_thread() -> None:
     for n in range(100):
         get_websocket_manager(f"user-{n}")
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("way", ["reset", "idle", "fork"])
+def test_what_left_the_registry_is_not_found_by_the_same_str(
+    isolated: Callable[..., Any], way: str
+) -> None:
+    isolated("same_str.py", way)
+
+
+@pytest.mark.skipif(FREE_THREADED, reason="without the GIL nothing stands in front of the table")
+@pytest.mark.parametrize("way", ["reset", "idle", "fork"])
+def test_control_a_front_that_keeps_what_left_is_caught(
+    nursery: Any, run_isolated: Callable[..., Any], way: str
+) -> None:
+    outcome = run_isolated(
+        "same_str.py", way, package=nursery.package("STALE_FRONT"), env={"PYTHONMALLOC": "debug"}
+    )
+    assert not outcome.ok, outcome.explain()
+
+
+def test_strs_that_were_asked_for_are_let_go() -> None:
+    """What is kept of them is bounded: of 1,000 equal strs the registry holds 64 at most."""
+    held = get_websocket_manager("ann-0")
+    keys = ["".join(("ann", "-0")) for _ in range(1000)]
+    before = [sys.getrefcount(key) for key in keys]
+    assert all(get_websocket_manager(key) is held for key in keys)
+    assert sum(sys.getrefcount(key) for key in keys) - sum(before) <= 64
+    reset_manager_registry()
+    assert [sys.getrefcount(key) for key in keys] == before
 
 
 # -- growth ---------------------------------------------------------------------

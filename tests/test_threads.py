@@ -134,27 +134,6 @@ async def test_senders_on_the_loop_and_off_it(fast_switches: None) -> None:
     check_senders(socket, 6, each)
 
 
-def test_control_a_reordered_mailbox_is_caught(
-    nursery: Any, run_isolated: Callable[..., Any]
-) -> None:
-    """A mailbox that hands out the newest first: the same check in a child fails."""
-    assert run_isolated("storm.py", 8, 200, timeout=60).ok
-    outcome = run_isolated("storm.py", 8, 200, package=nursery.package("LIFO"), timeout=60)
-    assert outcome.status == 1, outcome.explain()
-
-
-def test_control_a_lost_wakeup_is_caught(nursery: Any, run_isolated: Callable[..., Any]) -> None:
-    """A mailbox that sometimes does not wake its loop: the same check in a child fails."""
-    outcome = run_isolated("storm.py", 8, 200, package=nursery.package("LOST_WAKEUP"), timeout=60)
-    assert outcome.status == 1, outcome.explain()
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(3600)
-def test_the_long_storm(isolated: Callable[..., Any]) -> None:
-    isolated("storm.py", 64, 100_000, timeout=3500)
-
-
 def test_one_wakeup_for_a_burst(loop_thread: LoopThread) -> None:
     """A thousand events while the loop is busy elsewhere: it is woken a few times, not a thousand."""
     manager = get_websocket_manager("ann")
@@ -433,6 +412,29 @@ def test_reset_while_everybody_emits(loop_thread: LoopThread, fast_switches: Non
     start([sender] * 4 + [resetter])
     wsmanager.reset_manager_registry()
     assert get_manager_registry_status()["total_connections"] == 0
+
+
+def test_users_of_many_threads_are_let_go(fast_switches: None) -> None:
+    """Endless distinct users, each made and left in one of many threads: the registry stays small."""
+    wsmanager.configure(max_idle_users=50)
+    each = 500
+    twins: list[str] = []
+
+    def passers_by(number: int) -> None:
+        for n in range(each):
+            name = f"passer-{number}-{n}"
+            held = get_websocket_manager(name)
+            shared = get_websocket_manager(f"shared-{n % 60}")
+            if get_websocket_manager(name) is not held:
+                twins.append(name)
+            if get_websocket_manager(f"shared-{n % 60}") is not shared:
+                twins.append(f"shared-{n % 60}")
+
+    start([lambda number=number: passers_by(number) for number in range(6)])
+    for n in range(200):  # whoever comes lets two or more go
+        get_websocket_manager(f"last-{n}")
+    assert twins == []
+    assert get_manager_registry_status()["total_registered_managers"] < 200
 
 
 def test_the_gil_is_not_turned_on_by_the_import() -> None:

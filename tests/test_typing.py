@@ -106,10 +106,10 @@ def test_control_the_outage_is_a_type_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
-def test_the_examples_are_well_typed(tmp_path: Path, example: Path) -> None:
-    (tmp_path / example.name).write_text(example.read_text())
-    run("mypy", "--strict", example.name, cwd=tmp_path)
+def test_the_examples_are_well_typed(tmp_path: Path) -> None:
+    for example in EXAMPLES.glob("*.py"):
+        (tmp_path / example.name).write_text(example.read_text())
+    run("mypy", "--strict", ".", cwd=tmp_path)
 
 
 def test_the_package_says_that_it_is_typed() -> None:

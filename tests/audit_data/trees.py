@@ -13,7 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from wsmanager.audit import Finding, Report, Settings, audit
+from wsmanager.audit.names import Patterns
 
 Expected = tuple[str, int, str, bool]
 
@@ -54,9 +57,13 @@ def found(report: Report, folder: Path) -> set[Expected]:
 
 
 def check(folder: Path, tree: str, rules: str = "", settings: Settings | None = None) -> Report:
-    """Audit *tree* and compare with its marks; *rules* are the only ones looked at, all if empty."""
+    """Audit *tree* and compare with its marks; *rules* are the only ones looked at, all if empty.
+
+    It must come to the same with no file left unparsed for what its bytes say.
+    """
     expected = grow(folder, tree)
     report = audit([folder], settings or Settings())
+    assert told(report) == told(audit_of_all([folder], settings)), "the filter changes the result"
     got = found(report, folder)
     if rules:
         wanted = set(rules.split())
@@ -65,6 +72,22 @@ def check(folder: Path, tree: str, rules: str = "", settings: Settings | None = 
         f"{f.path}:{f.line} {f.rule} {f.message}" for f in report.findings
     )
     return report
+
+
+def told(report: Report) -> list[object]:
+    """All that *report* says, but for the time it took."""
+    findings = [
+        (f.path, f.line, f.column, f.end_line, f.end_column, f.rule, f.message, f.fixable)
+        for f in report.findings
+    ]
+    return [findings, report.unparsed, report.files, report.suppressed]
+
+
+def audit_of_all(paths: list[Path], settings: Settings | None = None, **options: Any) -> Report:
+    """The audit with the filter off that leaves out what no rule can be about; in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Patterns, "relevant", lambda self, data: True)
+        return audit(paths, settings or Settings(), jobs=1, **options)
 
 
 def only(report: Report, rule: str) -> list[Finding]:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ISOLATED = Path(__file__).resolve().parents[1] / "isolated"
+START = Path(__file__).resolve().parent / "start.py"
+#: Bytes of address space: many times what any script needs, far below what a machine has.
+MEMORY = 8 << 30
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,19 @@ def run_child(
     package: Path | None = None,
     python: tuple[str, ...] = (),
     env: dict[str, str] | None = None,
+    memory: int = MEMORY,
 ) -> Outcome:
     """Run a file of tests/isolated (a name ending in .py) or a piece of source text.
 
     *package* is a folder to import ``wsmanager`` from in place of the installed
-    one: a build with a planted bug.
+    one: a build with a planted bug. The child dies with this process, and may
+    take *memory* bytes of address space (under a sanitizer, which reserves
+    terabytes for itself, as many as it likes).
     """
-    command = [sys.executable, "-X", "faulthandler", *python]
+    if os.environ.get("WSMANAGER_SANITIZE"):
+        memory = 0
+    command = [sys.executable, "-I", "-S", str(START), str(os.getpid()), str(memory)]
+    command += [sys.executable, "-X", "faulthandler", *python]
     command += [str(ISOLATED / script)] if script.endswith(".py") else ["-c", script]
     command += [str(arg) for arg in args]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}

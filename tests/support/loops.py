@@ -33,11 +33,11 @@ class LoopThread:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def run(self, coroutine: Coroutine[Any, Any, T], timeout: float = 10.0) -> T:
+    def run(self, coroutine: Coroutine[Any, Any, T], timeout: float = 60.0) -> T:
         """Run *coroutine* on that loop and wait for its result from this thread."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout)
 
-    def call(self, function: Callable[..., T], *args: Any, timeout: float = 10.0) -> T:
+    def call(self, function: Callable[..., T], *args: Any, timeout: float = 60.0) -> T:
         """Call a plain function on that loop's thread, inside its running loop."""
 
         async def call() -> T:

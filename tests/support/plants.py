@@ -45,24 +45,32 @@ class Nursery:
         subprocess.run(command, check=True, capture_output=True, text=True)
 
     def _objects(self, plant: str | None) -> list[Path]:
-        macro = f"WSM_PLANT_{plant}"
-        touched = 0
+        macros = [f"WSM_PLANT_{name}" for name in (plant.split("+") if plant else [])]
+        texts = {path: path.read_text() for path in sorted(SOURCES.glob("*.[ch]"))}
+        for macro in macros:
+            if not any(macro in text for text in texts.values()):
+                raise PlantMissing(f"no {macro} in {SOURCES.name}: this control cannot be run")
+        in_header = any(
+            macro in text for path, text in texts.items() if path.suffix == ".h" for macro in macros
+        )
         jobs: list[tuple[Path, Path, list[str]]] = []
-        planted_header = plant and any(macro in h.read_text() for h in SOURCES.glob("*.h"))
-        for source in sorted(SOURCES.glob("*.c")):
-            if plant and (planted_header or macro in source.read_text()):
-                touched += 1
-                jobs.append((source, self.work / f"{source.stem}.{plant}.o", [f"-D{macro}"]))
+        for source, text in texts.items():
+            if source.suffix != ".c":
+                continue
+            if plant and (in_header or any(macro in text for macro in macros)):
+                flags = [f"-D{macro}" for macro in macros]
+                jobs.append((source, self.work / f"{source.stem}.{plant}.o", flags))
             else:
                 jobs.append((source, self.work / f"{source.stem}.o", []))
-        if plant and not touched:
-            raise PlantMissing(f"no {macro} in {SOURCES.name}: this control cannot be run")
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda job: self._compile(*job), jobs))
         return [target for _, target, _ in jobs]
 
     def package(self, plant: str | None) -> Path:
-        """A folder for PYTHONPATH with the package and the core that has the bug *plant*."""
+        """A folder for PYTHONPATH with the package and the core that has the bug *plant*.
+
+        Several are joined by a plus sign.
+        """
         name = plant or "none"
         if name in self._made:
             return self._made[name]

@@ -84,8 +84,8 @@ def chat_app() -> FastAPI:
 class UvicornServer:
     """uvicorn in a thread; *config* goes to ``uvicorn.Config`` (``ws=``, ``loop=``, ``ssl_…``)."""
 
-    def __init__(self, app: Any = None, **config: Any) -> None:
-        self.socket = socket.create_server(("127.0.0.1", 0), backlog=256)
+    def __init__(self, app: Any = None, address: str = "127.0.0.1", **config: Any) -> None:
+        self.socket = socket.create_server((address, 0), backlog=256)
         self.port = self.socket.getsockname()[1]
         self.secure = "ssl_certfile" in config
         settings: dict[str, Any] = {"log_level": "warning", "lifespan": "off", **config}
