@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from . import _log, _wsmanager, adapters, events
+from . import _log, _pump, _wsmanager, adapters, events
 from .connections import WebSocketConnection
 from .mode import WebSocketManagerMode
 
@@ -22,6 +22,9 @@ core._install(
     report=_log.report,
     record_type=WebSocketConnection,
     mode=WebSocketManagerMode.UNIFIED,
+    pump_send_text=_pump.send_text,
+    pump_send_str=_pump.send_str,
+    pump_send=_pump.send,
 )
 events.Limits.max_event_bytes = core._settings()["max_event_bytes"]
 

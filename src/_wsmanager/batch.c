@@ -69,15 +69,17 @@ wsm_batch_reserve(WsmBatch *batch, Py_ssize_t jobs)
 void
 wsm_batch_add(WsmBatch *batch, WsmConnection *connection, WsmEvent *event)
 {
-    WsmJob *job = &batch->jobs[batch->job_count++];
-    job->connection = (WsmConnection *)Py_NewRef((PyObject *)connection);
-    job->first = batch->event_count;
-    job->count = 0;
-    job->way = WSM_WAY_LIBRARY;
-    job->taken = 0;
+    batch->jobs[batch->job_count++] = (WsmJob){
+        .connection = (WsmConnection *)Py_NewRef((PyObject *)connection),
+        .first = batch->event_count,
+        .count = event != NULL,
+        .way = WSM_WAY_LIBRARY,
+        .channel = connection->channel != NULL,
+        .pumps = event != NULL && connection->coroutine && event->numbered &&
+                 event->seq > connection->replayed_to,
+    };
     if (event != NULL) {
         batch->events[batch->event_count++] = Py_NewRef((PyObject *)event);
-        job->count = 1;
     }
 }
 

@@ -8,6 +8,9 @@ typedef struct {
     WsmConnection *connection; /* owned; busy, made so by whoever added it */
     uint32_t first, count; /* its events in the batch */
     WsmWay way;
+    bool channel; /* the connection has one */
+    bool pumps; /* its one event may go by the pump */
+    bool more; /* that is sent, but more has come for its outbox */
     Py_ssize_t taken; /* bytes, or -errno */
 } WsmJob;
 

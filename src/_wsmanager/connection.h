@@ -30,31 +30,19 @@ typedef struct {
 
 typedef struct WsmConnection {
     PyObject_HEAD
-    WsmState *state; /* borrowed: our type keeps the module alive */
-    struct WsmManager *manager; /* owned */
-    struct WsmMailbox *mailbox; /* owned */
-    WsmLock *lock; /* the manager's: "the lock" below */
+    /* What an emit looks at comes first: two lines of the cache. */
     PyObject *loop; /* borrowed: the mailbox's */
-    PyObject *websocket; /* owned */
-    PyObject *id; /* owned exact str */
     PyObject *thread_id; /* owned or NULL; guarded by the lock */
-    PyObject *metadata; /* owned or NULL */
-    PyObject *context; /* owned: contextvars of who added it */
     WsmChannel *channel; /* owned or NULL */
-    PyObject *driver; /* owned or NULL: drives a suspended send; changed by
-                         the loop's thread, guarded */
-    WsmRing outbox; /* guarded by the lock */
-    size_t outbox_bytes; /* guarded by the lock */
-    uint64_t generation; /* set when it is registered */
-    uint64_t replayed_to; /* seq: what is older came by a resume */
+    PyObject *websocket; /* owned */
+    PyObject *context; /* owned: contextvars of who added it */
     WSM_SHARED(WsmGap *) gap; /* owned, raw, or NULL; changes guarded */
-    struct WsmConnection *wake_next; /* owned by the mailbox's list */
-    struct WsmConnection *watch_next; /* owned by the mailbox's list */
-    struct WsmConnection *watch_prev; /* borrowed: loop's thread only */
-    int64_t since; /* ns: busy or blocked from then on */
-    double connected_at; /* seconds since the epoch */
+    WsmRing outbox; /* guarded by the lock */
+    uint64_t replayed_to; /* seq: what is older came by a resume */
     WSM_SHARED(uint32_t) errors; /* failed sends in a row */
     uint8_t method;
+    bool coroutine; /* its last send_text() or the like was one; owning
+                       loop's thread only */
     WSM_SHARED(bool) open; /* registered with its manager; changes guarded */
     bool busy; /* guarded: its writer is at work */
     bool blocked; /* the transport still holds bytes; changed by the loop's
@@ -62,6 +50,21 @@ typedef struct WsmConnection {
     bool waking; /* guarded: in a mailbox's list, or on the way there */
     bool watched; /* owning loop's thread only */
     bool routed; /* added through the manager of None */
+    WsmLock *lock; /* the manager's: "the lock" below */
+    WsmState *state; /* borrowed: our type keeps the module alive */
+    struct WsmManager *manager; /* owned */
+    struct WsmMailbox *mailbox; /* owned */
+    size_t outbox_bytes; /* guarded by the lock */
+    PyObject *driver; /* owned or NULL: drives a suspended send; changed by
+                         the loop's thread, guarded */
+    PyObject *id; /* owned exact str */
+    PyObject *metadata; /* owned or NULL */
+    uint64_t generation; /* set when it is registered */
+    struct WsmConnection *wake_next; /* owned by the mailbox's list */
+    struct WsmConnection *watch_next; /* owned by the mailbox's list */
+    struct WsmConnection *watch_prev; /* borrowed: loop's thread only */
+    int64_t since; /* ns: busy or blocked from then on */
+    double connected_at; /* seconds since the epoch */
 } WsmConnection;
 
 /* Where a connection is at home. */

@@ -9,32 +9,14 @@
 
 #include "compat.h"
 #include "evict.h"
-#include "mailbox.h"
 #include "results.h"
 #include "send.h"
 #include "task.h"
 
 #define WSM_DRIVE_TURN 64 /* events of one connection between loop turns */
-#define WSM_DRIVER_REFS 2 /* the pass's and asyncio's */
-#define WSM_WATCH_NS 500000000
 
-typedef struct WsmDriver {
-    PyObject_HEAD
-    WsmState *state; /* borrowed: our type keeps the module alive */
-    WSM_WEAKREF_FIELD
-    PyObject *loop; /* owned */
-    WsmConnection *connection; /* owned, or NULL in a pass */
-    WsmEvent *event; /* owned or NULL: on its way */
-    PyObject *inner; /* owned or NULL: the send that is on its way */
-    PyObject *awaiting; /* owned or NULL: what its first step yielded */
-    PyObject *task; /* owned or NULL */
-    bool stepping; /* the send runs just now */
-} WsmDriver;
-
-/* -- a pass -------------------------------------------------------------- */
-
-static WsmDriver *
-driver_new(WsmState *state, PyObject *loop)
+WsmDriver *
+wsm_driver_new(WsmState *state, PyObject *loop)
 {
     PyTypeObject *type = state->types.Driver;
     WsmDriver *self = (WsmDriver *)type->tp_alloc(type, 0);
@@ -45,44 +27,8 @@ driver_new(WsmState *state, PyObject *loop)
     return self;
 }
 
-/* See that the pass has a driver of its own and that it is current. One
- * that somebody kept (as the current task) is never used again. */
-static int
-drive_prepare(WsmDrive *drive)
-{
-    WsmDriver *kept = NULL;
-
-    if (drive->driver != NULL) {
-        if (Py_REFCNT(drive->driver) <= WSM_DRIVER_REFS &&
-            !WSM_HAS_WEAKREFS(drive->driver)) {
-            return 0;
-        }
-        kept = drive->driver;
-    }
-    drive->driver = driver_new(drive->state, drive->loop);
-    if (drive->driver == NULL) {
-        drive->driver = kept;
-        return -1;
-    }
-    PyObject *before =
-        wsm_task_swap(drive->state, drive->loop, (PyObject *)drive->driver);
-    if (before == NULL) {
-        Py_XSETREF(drive->driver, kept);
-        return -1;
-    }
-    if (drive->previous == NULL) {
-        drive->previous = before;
-    }
-    else {
-        Py_DECREF(before);
-    }
-    Py_XDECREF(kept);
-    return 0;
-}
-
-/* A task of the loop that goes on with the driver. */
-static int
-driver_make_task(WsmDriver *self)
+int
+wsm_driver_go_on(WsmDriver *self)
 {
     PyObject *task = PyObject_CallMethodOneArg(
         self->loop, self->state->names.create_task, (PyObject *)self);
@@ -98,113 +44,10 @@ driver_make_task(WsmDriver *self)
     return 0;
 }
 
-static void driver_release(WsmDriver *self);
-
-/* The send suspended: from here a task drives, and the pass needs another
- * driver. Steals inner and awaiting, borrows event. */
-static void
-drive_suspend(WsmDrive *drive, WsmConnection *connection, WsmEvent *event,
-              PyObject *inner, PyObject *awaiting)
-{
-    WsmDriver *self = drive->driver;
-    WsmMailbox *mailbox = connection->mailbox;
-
-    Py_INCREF(self);
-    self->connection = (WsmConnection *)Py_NewRef((PyObject *)connection);
-    self->event = (WsmEvent *)Py_NewRef((PyObject *)event);
-    self->inner = inner;
-    self->awaiting = awaiting;
-    wsm_connection_set_driver(connection, (PyObject *)self);
-    connection->since = wsm_now_ns();
-    wsm_mailbox_watch(mailbox, connection);
-    if (mailbox->timer == NULL) {
-        wsm_mailbox_schedule(mailbox, WSM_WATCH_NS);
-    }
-    /* Out of the way while the task is made: it may be an eager one. */
-    wsm_task_restore(drive->state, drive->loop, drive->previous);
-    drive->previous = NULL;
-    drive->driver = NULL;
-    if (driver_make_task(self) < 0) {
-        PyObject *error = wsm_send_failed(connection, event);
-        Py_XDECREF(error);
-        driver_release(self);
-        wsm_lock(connection->lock);
-        connection->busy = false;
-        wsm_unlock(connection->lock);
-    }
-    Py_DECREF(self);
-    Py_DECREF(self);
-}
-
-/* True if the connection's writer may go on with the next event. */
-static bool
-drive_one(WsmDrive *drive, WsmConnection *connection, WsmEvent *event)
-{
-    PyObject *inner = NULL, *result = NULL;
-    PySendResult how = PYGEN_ERROR;
-
-    if (drive_prepare(drive) == 0) {
-        bool entered = wsm_send_enter(connection);
-        how = wsm_send_start(connection, event, &inner, &result);
-        wsm_send_exit(connection, entered);
-    }
-    if (how == PYGEN_NEXT) {
-        drive_suspend(drive, connection, event, inner, result);
-        return false;
-    }
-    if (how == PYGEN_RETURN) {
-        Py_DECREF(result);
-        wsm_send_done(connection, event, wsm_clock_now(&drive->clock));
-        return true;
-    }
-    PyObject *error = wsm_send_failed(connection, event);
-    if (error != NULL && drive->fatal == NULL &&
-        !PyErr_GivenExceptionMatches(error,
-                                     drive->state->asyncio.cancelled_error)) {
-        drive->fatal = error;
-    }
-    else {
-        Py_XDECREF(error);
-    }
-    return true;
-}
-
-void
-wsm_drive(WsmDrive *drive, WsmConnection *connection, WsmEvent *event)
-{
-    Py_INCREF(connection);
-    if (event == NULL) {
-        event = wsm_send_next(connection);
-    }
-    while (event != NULL) {
-        bool more = drive_one(drive, connection, event);
-        Py_DECREF(event);
-        event = more ? wsm_send_next(connection) : NULL;
-    }
-    Py_DECREF(connection);
-}
-
-int
-wsm_drive_end(WsmDrive *drive)
-{
-    if (drive->previous != NULL) {
-        wsm_task_restore(drive->state, drive->loop, drive->previous);
-        drive->previous = NULL;
-    }
-    Py_CLEAR(drive->driver);
-    if (drive->fatal != NULL) {
-        wsm_error_restore(drive->fatal);
-        drive->fatal = NULL;
-        return -1;
-    }
-    return 0;
-}
-
 /* -- as a task's coroutine ----------------------------------------------- */
 
-/* The writer of the connection is done, or must be. */
-static void
-driver_release(WsmDriver *self)
+void
+wsm_driver_release(WsmDriver *self)
 {
     WsmConnection *connection = self->connection;
 
@@ -329,7 +172,7 @@ driver_step(WsmDriver *self, PyObject *value, PyObject **result)
     }
     Py_XDECREF(thrown);
     if (how != PYGEN_NEXT) {
-        driver_release(self);
+        wsm_driver_release(self);
     }
     Py_DECREF(connection);
     Py_DECREF(self);
@@ -387,7 +230,7 @@ driver_close(PyObject *op, PyObject *Py_UNUSED(ignored))
             wsm_connection_settle(connection, self->event, WSM_FAILED,
                                   "cancelled");
         }
-        driver_release(self);
+        wsm_driver_release(self);
         wsm_evict(connection, "cancelled");
         Py_DECREF(connection);
     }

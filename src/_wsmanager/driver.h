@@ -1,33 +1,32 @@
-/* Drives the sends of objects that are not ours to their end. */
+/* Drives a send that suspended to its end: the coroutine of its task. */
 #ifndef WSM_DRIVER_H
 #define WSM_DRIVER_H
 
+#include "compat.h"
 #include "connection.h"
 #include "event.h"
-#include "histogram.h"
-#include "state.h"
 
-struct WsmDriver;
+typedef struct WsmDriver {
+    PyObject_HEAD
+    WsmState *state; /* borrowed: our type keeps the module alive */
+    WSM_WEAKREF_FIELD
+    PyObject *loop; /* owned */
+    WsmConnection *connection; /* owned, or NULL in a pass */
+    WsmEvent *event; /* owned or NULL: on its way */
+    PyObject *inner; /* owned or NULL: the send that is on its way */
+    PyObject *awaiting; /* owned or NULL: what its first step yielded */
+    PyObject *task; /* owned or NULL */
+    bool stepping; /* the send runs just now */
+} WsmDriver;
 
-/* One pass over some connections of the running loop. Zero it, set state
- * and loop, drive, end. */
-typedef struct {
-    WsmState *state;
-    PyObject *loop; /* borrowed: it is running */
-    PyObject *previous; /* owned: the task that was current, or NULL */
-    struct WsmDriver *driver; /* owned; current while set */
-    WsmClock clock; /* for sends, which follow each other fast */
-    PyObject *fatal; /* owned: the first KeyboardInterrupt or the like */
-} WsmDrive;
+/* One for a pass: no connection yet. NULL with an exception. */
+WsmDriver *wsm_driver_new(WsmState *state, PyObject *loop);
 
-/* Send event (stolen; may be NULL), then what the outbox holds, as long as
- * nothing suspends; from the first suspension on a task goes on with it.
- * The caller has made the connection busy; it is not when its writer is
- * done. Never fails: outcomes are settled. Runs the object's code. */
-void wsm_drive(WsmDrive *drive, WsmConnection *connection, WsmEvent *event);
+/* Make a task of the loop that goes on with it. -1 with an exception. */
+int wsm_driver_go_on(WsmDriver *self);
 
-/* Restore the current task. 0, or -1 with the fatal error raised. */
-int wsm_drive_end(WsmDrive *drive);
+/* The writer of its connection is done, or must be. */
+void wsm_driver_release(WsmDriver *self);
 
 extern PyType_Spec wsm_driver_spec;
 

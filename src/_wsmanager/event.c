@@ -201,15 +201,16 @@ wsm_event_detail(WsmEvent *event, PyObject *connection_id, WsmOutcome outcome,
     wsm_error_restore(saved);
 }
 
-void
-wsm_event_settle(WsmEvent *event, PyObject *connection_id, WsmOutcome outcome,
-                 const char *reason)
+/* n of those that had it queued are done with it; gives (owned) who waits
+ * for that, if they were the last. */
+static PyObject *
+event_move(WsmEvent *event, WsmOutcome outcome, int32_t n)
 {
     PyObject *waiters = NULL, *text = NULL;
 
     wsm_lock(&event->lock);
-    event->tally[WSM_QUEUED]--;
-    event->tally[outcome]++;
+    event->tally[WSM_QUEUED] -= n;
+    event->tally[outcome] += n;
     if (event->tally[WSM_QUEUED] == 0) {
         waiters = event->waiters;
         event->waiters = NULL;
@@ -217,10 +218,25 @@ wsm_event_settle(WsmEvent *event, PyObject *connection_id, WsmOutcome outcome,
         event->text = NULL;
     }
     wsm_unlock(&event->lock);
+    Py_XDECREF(text);
+    return waiters;
+}
+
+void
+wsm_event_sent(WsmEvent *event, int32_t n)
+{
+    wsm_waiters_wake(event->state, event_move(event, WSM_SENT, n), Py_True);
+}
+
+void
+wsm_event_settle(WsmEvent *event, PyObject *connection_id, WsmOutcome outcome,
+                 const char *reason)
+{
+    PyObject *waiters = event_move(event, outcome, 1);
+
     if (outcome == WSM_FAILED) {
         wsm_add(&event->state->counters->failed[event->kind], 1);
     }
-    Py_XDECREF(text);
     wsm_event_detail(event, connection_id, outcome, reason);
     wsm_waiters_wake(event->state, waiters, Py_True);
 }

@@ -92,6 +92,9 @@ void wsm_event_count(WsmEvent *event, WsmOutcome outcome, int32_t n);
 void wsm_event_settle(WsmEvent *event, PyObject *connection_id,
                       WsmOutcome outcome, const char *reason);
 
+/* n connections that had it queued took it; of an event without detail. */
+void wsm_event_sent(WsmEvent *event, int32_t n);
+
 /* Note a connection's outcome where it was asked for. Runs no user code. */
 void wsm_event_detail(WsmEvent *event, PyObject *connection_id,
                       WsmOutcome outcome, const char *reason);

@@ -128,6 +128,11 @@ fanout_place(WsmFanout *fan, Py_ssize_t reserved)
     fanout_keep_locked(fan);
     for (Py_ssize_t i = 0; roster != NULL && i < roster->count; i++) {
         WsmConnection *connection = (WsmConnection *)roster->items[i];
+        if (roster->count - i > 8) {
+            const WsmConnection *soon = (WsmConnection *)roster->items[i + 8];
+            __builtin_prefetch(&soon->loop);
+            __builtin_prefetch(&soon->replayed_to);
+        }
         if (wsm_connection_wants_locked(connection, fan->event)) {
             fanout_one_locked(fan, connection);
         }

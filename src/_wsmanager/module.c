@@ -8,6 +8,7 @@
 #include "counters.h"
 #include "delivery.h"
 #include "driver.h"
+#include "pump.h"
 #include "evict.h"
 #include "face.h"
 #include "frame.h"
@@ -426,6 +427,7 @@ module_types(WsmState *state, PyObject *module)
             0 ||
         module_type(module, &wsm_driver_spec, NULL, &state->types.Driver) <
             0 ||
+        module_type(module, &wsm_turns_spec, NULL, &state->types.Turns) < 0 ||
         module_type(module, &wsm_face_spec, NULL, &state->types.Manager) < 0 ||
         module_type(module, &wsm_face_awaitable_spec, state->types.Manager,
                     &state->types.AwaitableManager) < 0) {

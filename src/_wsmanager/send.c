@@ -68,6 +68,8 @@ wsm_send_start(WsmConnection *connection, WsmEvent *event, PyObject **inner,
         *result = answer;
         return PYGEN_RETURN;
     }
+    connection->coroutine =
+        connection->method <= WSM_SEND && PyCoro_CheckExact(answer);
     PyObject *iterator = send_iterator(answer);
     if (iterator == NULL) {
         if (PyErr_Occurred()) {
@@ -105,11 +107,14 @@ wsm_send_enter(WsmConnection *connection)
 void
 wsm_send_exit(WsmConnection *connection, bool entered)
 {
-    if (entered) {
-        PyObject *saved = wsm_error_take();
-        if (PyContext_Exit(connection->context) < 0) {
-            wsm_unraisable((PyObject *)connection);
-        }
+    if (!entered) {
+        return;
+    }
+    PyObject *saved = PyErr_Occurred() == NULL ? NULL : wsm_error_take();
+    if (PyContext_Exit(connection->context) < 0) {
+        wsm_unraisable((PyObject *)connection);
+    }
+    if (saved != NULL) {
         wsm_error_restore(saved);
     }
 }

@@ -37,12 +37,13 @@ typedef struct WsmNames {
 #define WSM_TYPES(X)                                                      \
     X(Receipt) X(Delivery) X(Answer) X(ConnectionId) X(ManagerAcquire)    \
     X(Connection) X(Channel) X(Event) X(Mailbox) X(Driver) X(Manager)     \
-    X(AwaitableManager)
+    X(AwaitableManager) X(Turns)
 
 /* Given once by the Python package; see _install() in module.c. */
 #define WSM_HOOKS(X)                                                      \
     X(encode) X(encode_any) X(decode) X(resolve) X(close) X(as_mapping)   \
-    X(report) X(record_type) X(mode) X(trace)
+    X(report) X(record_type) X(mode) X(trace)                             \
+    X(pump_send_text) X(pump_send_str) X(pump_send)
 
 typedef enum {
     WSM_ENVELOPE_PAYLOAD,

@@ -5,9 +5,10 @@
 #include <errno.h>
 
 #include "compat.h"
-#include "driver.h"
+#include "drive.h"
 #include "evict.h"
 #include "manager.h"
+#include "pump.h"
 
 #define WSM_JOB_EVENTS 256
 #define WSM_TICK_SOON 5000000 /* ns: somebody waits for a transport */
@@ -314,10 +315,10 @@ writer_prepare(WsmBatch *batch)
     bool direct = false;
 
     for (uint32_t i = 0; i < batch->job_count; i++) {
-        WsmConnection *connection = batch->jobs[i].connection;
-        if (connection->channel == NULL) {
+        if (!batch->jobs[i].channel) {
             continue;
         }
+        WsmConnection *connection = batch->jobs[i].connection;
         WsmWay way = wsm_channel_check(connection->channel);
         if (way != WSM_WAY_LIBRARY && batch->jobs[i].count == 0) {
             writer_fill(batch, &batch->jobs[i]);
@@ -353,8 +354,13 @@ wsm_writer_run(WsmState *state, PyObject *loop, WsmBatch *batch, bool hot)
         writer_send(batch);
     }
     batch->written_at = wsm_now_ns();
-    for (uint32_t i = 0; i < batch->job_count; i++) {
-        job_done(batch, &batch->jobs[i], &drive, hot, &post);
+    WsmJob *job = batch->jobs, *end = job + batch->job_count;
+    while (job < end) {
+        WsmJob *next = wsm_pump(&drive, batch, job);
+        if (next == job) {
+            job_done(batch, next++, &drive, hot, &post);
+        }
+        job = next;
     }
     if (post.head != NULL &&
         !wsm_mailbox_post(post.head->mailbox, &post, true)) {

@@ -1,0 +1,284 @@
+/* Invariant: job `at` is the one whose send runs, if one does; those before
+ * it are over, those after it have not begun. */
+#include "pump.h"
+
+#include "compat.h"
+#include "counters.h"
+#include "send.h"
+
+#define WSM_PUMP_LEAST 4 /* jobs: for fewer it does not pay */
+#define WSM_PUMP_SETTLE 32 /* sends that share one look at the clock */
+
+typedef struct {
+    WsmDrive *drive;
+    PyObject **events; /* the batch's */
+    WsmEvent *event; /* borrowed from the batch */
+    uint8_t method;
+    WsmJob *at, *end;
+    uint32_t sent; /* not settled yet */
+    bool running; /* the send of job `at` */
+    bool entered; /* its context */
+    bool more; /* for some of them */
+} WsmPump;
+
+/* What the package's coroutine goes through: the objects, one by one. */
+typedef struct {
+    PyObject_HEAD
+    WsmPump *pump; /* borrowed; NULL when there is no more for it */
+} WsmTurns;
+
+static void
+pump_settle(WsmPump *self)
+{
+    WsmState *state = self->drive->state;
+    WsmEvent *event = self->event;
+    uint32_t sent = self->sent;
+
+    if (sent == 0) {
+        return;
+    }
+    self->sent = 0;
+    state->totals.sent += sent;
+    state->totals.generic += sent;
+    wsm_add(&state->counters->sent[event->kind], sent);
+    wsm_histogram_add(&state->counters->emit_to_write,
+                      wsm_now_ns() - event->emitted_at, sent);
+    wsm_event_sent(event, (int32_t)sent);
+}
+
+/* The connection's writer is done, unless more has come for it meanwhile. */
+static void
+pump_leave(WsmPump *self)
+{
+    WsmConnection *connection = self->at->connection;
+
+    wsm_lock(connection->lock);
+    bool more = (connection->outbox.count > 0 || connection->gap != NULL) &&
+                connection->open;
+    connection->busy = more;
+    wsm_unlock(connection->lock);
+    if (more) {
+        self->at->more = true;
+        self->more = true;
+    }
+    self->running = false;
+    self->at++;
+}
+
+static void
+pump_exit(WsmPump *self)
+{
+    wsm_send_exit(self->at->connection, self->entered);
+    self->entered = false;
+}
+
+static void
+pump_sent(WsmPump *self)
+{
+    pump_exit(self);
+    self->at->connection->errors = 0;
+    if (++self->sent == WSM_PUMP_SETTLE) {
+        pump_settle(self);
+    }
+    pump_leave(self);
+}
+
+/* Whether job `at` is one for the coroutine: the same event, live, by the
+ * same method, to an object whose send has been a coroutine before. */
+static bool
+pump_takes(const WsmPump *self, const WsmJob *job)
+{
+    return job->pumps && job->way == WSM_WAY_LIBRARY &&
+           self->events[job->first] == (PyObject *)self->event &&
+           job->connection->method == self->method;
+}
+
+/* -- what the coroutine sees ---------------------------------------------- */
+
+static PyObject *
+turns_iternext(PyObject *op)
+{
+    WsmPump *pump = ((WsmTurns *)op)->pump;
+
+    if (pump == NULL) {
+        return NULL; /* the send that suspended is over, and it is all */
+    }
+    if (pump->running) {
+        pump_sent(pump);
+    }
+    if (pump->at == pump->end || !pump_takes(pump, pump->at) ||
+        !wsm_drive_may_reuse(pump->drive)) {
+        return NULL;
+    }
+    WsmConnection *connection = pump->at->connection;
+    if (pump->end - pump->at > 2) { /* while this one sends */
+        __builtin_prefetch(&pump->at[2].connection->loop);
+        __builtin_prefetch(&pump->at[2].connection->replayed_to);
+        __builtin_prefetch(pump->at[1].connection->websocket);
+        __builtin_prefetch(pump->at[1].connection->context);
+    }
+    pump->entered = wsm_send_enter(connection);
+    pump->running = true;
+    return Py_NewRef(connection->websocket);
+}
+
+static void
+turns_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyType_Slot turns_slots[] = {
+    {Py_tp_dealloc, turns_dealloc},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, turns_iternext},
+    {0, NULL},
+};
+
+PyType_Spec wsm_turns_spec = {
+    .name = "wsmanager._wsmanager.Turns",
+    .basicsize = sizeof(WsmTurns),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION |
+             Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = turns_slots,
+};
+
+/* -- a pump ---------------------------------------------------------------- */
+
+static PyObject *
+pump_function(const WsmState *state, WsmSendMethod method)
+{
+    switch (method) {
+    case WSM_SEND_TEXT:
+        return state->hooks.pump_send_text;
+    case WSM_SEND_STR:
+        return state->hooks.pump_send_str;
+    case WSM_SEND:
+        return state->hooks.pump_send;
+    case WSM_SEND_JSON:
+    case WSM_SEND_CALL:
+        break;
+    }
+    return NULL;
+}
+
+/* The coroutine, not begun; NULL with an exception. */
+static PyObject *
+pump_coroutine(WsmPump *self, PyObject *function, WsmTurns **turns)
+{
+    PyTypeObject *type = self->drive->state->types.Turns;
+    PyObject *coroutine = NULL;
+    PyObject *text = wsm_event_text(self->event);
+
+    *turns = text == NULL ? NULL : (WsmTurns *)type->tp_alloc(type, 0);
+    if (*turns != NULL) {
+        (*turns)->pump = self;
+        PyObject *args[] = {(PyObject *)*turns, text};
+        coroutine = PyObject_Vectorcall(function, args, 2, NULL);
+        if (coroutine == NULL) {
+            Py_CLEAR(*turns);
+        }
+    }
+    Py_XDECREF(text);
+    return coroutine;
+}
+
+/* Job `at` the plain way. */
+static void
+pump_one(WsmPump *self)
+{
+    WsmJob *job = self->at++;
+    wsm_drive(self->drive, job->connection,
+              (WsmEvent *)Py_NewRef((PyObject *)self->event));
+}
+
+/* The coroutine raised what is set. */
+static void
+pump_failed(WsmPump *self)
+{
+    if (self->running) {
+        pump_exit(self);
+        wsm_drive_failed(self->drive, self->at->connection, self->event);
+        pump_leave(self);
+    }
+    else if (self->drive->fatal == NULL &&
+             !PyErr_ExceptionMatches(PyExc_Exception)) {
+        self->drive->fatal = wsm_error_take(); /* between two sends */
+    }
+    else {
+        wsm_unraisable(self->drive->loop);
+    }
+}
+
+/* One coroutine: until a send suspends or raises, or all are done. */
+static void
+pump_run(WsmPump *self, PyObject *function)
+{
+    PyObject *result = NULL, *coroutine = NULL;
+    const WsmJob *before = self->at;
+    WsmTurns *turns = NULL;
+
+    if (wsm_drive_prepare(self->drive) == 0) {
+        coroutine = pump_coroutine(self, function, &turns);
+    }
+    if (coroutine == NULL) {
+        wsm_unraisable(self->drive->loop);
+        pump_one(self);
+        return;
+    }
+    PySendResult how = PyIter_Send(coroutine, Py_None, &result);
+    turns->pump = NULL;
+    Py_DECREF(turns);
+    if (how == PYGEN_NEXT && self->running) {
+        pump_exit(self);
+        self->running = false;
+        wsm_drive_suspend(self->drive, self->at->connection, self->event,
+                          coroutine, result);
+        self->at++;
+        return;
+    }
+    if (how == PYGEN_ERROR) {
+        pump_failed(self);
+    }
+    else if (self->running) {
+        pump_sent(self); /* by a plain function, all of a sudden */
+    }
+    Py_XDECREF(result);
+    Py_DECREF(coroutine);
+    if (self->at == before) {
+        pump_one(self); /* not one: see that it comes to an end */
+    }
+}
+
+WsmJob *
+wsm_pump(WsmDrive *drive, const WsmBatch *batch, WsmJob *job)
+{
+    WsmJob *end = batch->jobs + batch->job_count;
+    if (!job->pumps || end - job < WSM_PUMP_LEAST) {
+        return job;
+    }
+    WsmEvent *event = (WsmEvent *)batch->events[job->first];
+    WsmPump pump = {.drive = drive,
+                    .events = batch->events,
+                    .event = event,
+                    .method = job->connection->method,
+                    .at = job,
+                    .end = end};
+    PyObject *function = pump_function(drive->state, pump.method);
+    if (function == NULL || event->detail != NULL ||
+        !pump_takes(&pump, job + WSM_PUMP_LEAST - 1)) {
+        return job;
+    }
+    while (pump.at < end && pump_takes(&pump, pump.at)) {
+        pump_run(&pump, function);
+    }
+    pump_settle(&pump);
+    for (; pump.more && job < pump.at; job++) {
+        if (job->more) {
+            wsm_drive(drive, job->connection, NULL);
+        }
+    }
+    return pump.at;
+}
