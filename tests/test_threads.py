@@ -31,17 +31,28 @@ def check_senders(socket: Any, senders: int, each: int) -> None:
         assert numbers == list(range(each)), f"sender {sender}: lost, doubled or out of order"
 
 
-def start(functions: list[Callable[[], None]]) -> None:
-    """Run all at once in threads of their own; an exception in one is the caller's."""
+def start(functions: list[Callable[[], None]], stop: threading.Event | None = None) -> None:
+    """Run all at once in threads of their own; an exception in one is the caller's.
+
+    *stop* is set when the last of them has ended, well or not.
+    """
     barrier = threading.Barrier(len(functions))
+    stop = threading.Event() if stop is None else stop
 
     def run(function: Callable[[], None]) -> None:
         barrier.wait()
-        function()
+        try:
+            function()
+        finally:
+            if function is functions[-1]:
+                stop.set()
 
     with concurrent.futures.ThreadPoolExecutor(len(functions)) as pool:
-        for future in [pool.submit(run, function) for function in functions]:
-            future.result(60)
+        try:
+            for future in [pool.submit(run, function) for function in reversed(functions)]:
+                future.result(300)
+        finally:
+            stop.set()
 
 
 class LoopMarking(StarletteSocket):
@@ -67,7 +78,9 @@ def test_order_per_sender_into_one_loop(
     socket = LoopMarking()
     manager.add_connection(socket, loop=any_loop_thread.loop)
     senders, each = 8, 200
-    wsmanager.configure(outbox_max_events=senders * each)
+    wsmanager.configure(
+        outbox_max_events=senders * each, outbox_max_bytes=1_000_000_000, outbox_max_age=600
+    )
 
     def sender(number: int) -> None:
         for n in range(each):
@@ -87,7 +100,9 @@ def test_several_loops_in_several_threads(fast_switches: None) -> None:
     factories = (loop_factories() * 4)[:4]
     loops = [LoopThread(factory) for factory in factories]
     senders, each = 16, 60
-    wsmanager.configure(outbox_max_events=senders * each)
+    wsmanager.configure(
+        outbox_max_events=senders * each, outbox_max_bytes=1_000_000_000, outbox_max_age=600
+    )
     manager = get_websocket_manager("ann")
     sockets = []
     try:
@@ -343,7 +358,10 @@ def test_connections_come_and_go_under_fire(fast_switches: None) -> None:
     """A socket gets a contiguous run of each sender's events while it is there, and none after."""
     manager = get_websocket_manager("ann")
     stop = threading.Event()
-    wsmanager.configure(outbox_max_events=100_000)
+    # None is slow here, however late the loop's thread gets its turn.
+    wsmanager.configure(
+        outbox_max_events=1_000_000, outbox_max_bytes=1_000_000_000, outbox_max_age=600
+    )
     with LoopThread() as thread:
         problems: list[str] = []
 
@@ -372,9 +390,8 @@ def test_connections_come_and_go_under_fire(fast_switches: None) -> None:
                 thread.call(lambda: None)
                 if len(socket.texts) != count:
                     problems.append("an event after the removal")
-            stop.set()
 
-        start([lambda k=k: sender(k) for k in range(4)] + [churn])
+        start([lambda k=k: sender(k) for k in range(4)] + [churn], stop)
         assert problems == []
         assert len(manager) == 0
 
@@ -407,9 +424,8 @@ def test_reset_while_everybody_emits(loop_thread: LoopThread, fast_switches: Non
         for _ in range(50):
             wsmanager.reset_manager_registry()
             time.sleep(0.001)
-        stop.set()
 
-    start([sender] * 4 + [resetter])
+    start([sender] * 4 + [resetter], stop)
     wsmanager.reset_manager_registry()
     assert get_manager_registry_status()["total_connections"] == 0
 
