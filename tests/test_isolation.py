@@ -271,7 +271,9 @@ def test_control_each_kind_of_leak_is_found(bug: type[Backend]) -> None:
 def test_no_foreign_payload_under_threads(fast_switches: None) -> None:
     """Forty users in two loops, eight threads that emit, connect and leave at random."""
     users = [f"user-{n}" for n in range(40)]
-    wsmanager.configure(outbox_max_events=100_000)
+    wsmanager.configure(
+        outbox_max_events=100_000, outbox_max_bytes=1_000_000_000, outbox_max_age=600
+    )
     sockets: list[tuple[str, SyncSocket]] = []
     lock = threading.Lock()
     emitted = dict.fromkeys(users, 0)

@@ -78,7 +78,9 @@ def test_order_per_sender_into_one_loop(
     socket = LoopMarking()
     manager.add_connection(socket, loop=any_loop_thread.loop)
     senders, each = 8, 200
-    wsmanager.configure(outbox_max_events=senders * each)
+    wsmanager.configure(
+        outbox_max_events=senders * each, outbox_max_bytes=1_000_000_000, outbox_max_age=600
+    )
 
     def sender(number: int) -> None:
         for n in range(each):
@@ -98,7 +100,9 @@ def test_several_loops_in_several_threads(fast_switches: None) -> None:
     factories = (loop_factories() * 4)[:4]
     loops = [LoopThread(factory) for factory in factories]
     senders, each = 16, 60
-    wsmanager.configure(outbox_max_events=senders * each)
+    wsmanager.configure(
+        outbox_max_events=senders * each, outbox_max_bytes=1_000_000_000, outbox_max_age=600
+    )
     manager = get_websocket_manager("ann")
     sockets = []
     try:
