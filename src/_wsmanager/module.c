@@ -8,21 +8,21 @@
 #include "counters.h"
 #include "delivery.h"
 #include "driver.h"
-#include "pump.h"
 #include "evict.h"
 #include "face.h"
 #include "frame.h"
 #include "identity.h"
 #include "methods.h"
+#include "pump.h"
 #include "registry.h"
 #include "results.h"
 #include "settings.h"
 #include "status.h"
 #include "stray.h"
 #include "survey.h"
+#include "turn.h"
 #include "verdict.h"
 #include "waiters.h"
-#include "writer.h"
 
 /* -- the two factories --------------------------------------------------- */
 
@@ -473,12 +473,12 @@ module_exec(PyObject *module)
 {
     WsmState *state = wsm_state_of(module);
 
-    state->on_turn = wsm_writer_turn;
-    state->on_tick = wsm_writer_tick;
+    state->on_turn = wsm_turn;
+    state->on_tick = wsm_turn_tick;
     state->on_look = wsm_stray_look;
     state->on_lost = module_lost;
-    state->on_resume = wsm_writer_resume;
-    state->on_flush = wsm_writer_flush;
+    state->on_resume = wsm_turn_resume;
+    state->on_flush = wsm_turn_flush;
     if (wsm_counters_init(state) < 0 || wsm_state_init(state, module) < 0 ||
         module_types(state, module) < 0 ||
         module_callables(state, module) < 0 || wsm_registry_init(state) < 0 ||

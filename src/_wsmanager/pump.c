@@ -117,7 +117,9 @@ turns_iternext(PyObject *op)
         __builtin_prefetch(pump->at[1].connection->websocket);
         __builtin_prefetch(pump->at[1].connection->context);
     }
+#ifndef WSM_PLANT_PUMP_CONTEXT
     pump->entered = wsm_send_enter(connection);
+#endif
     pump->running = true;
     return Py_NewRef(connection->websocket);
 }
@@ -236,7 +238,9 @@ pump_run(WsmPump *self, PyObject *function)
         self->running = false;
         wsm_drive_suspend(self->drive, self->at->connection, self->event,
                           coroutine, result);
+#ifndef WSM_PLANT_PUMP_TWICE
         self->at++;
+#endif
         return;
     }
     if (how == PYGEN_ERROR) {

@@ -7,21 +7,17 @@
 #include "batch.h"
 #include "state.h"
 
+#define WSM_TICK_SOON 5000000 /* ns: somebody waits for a transport */
+#define WSM_TICK_LAZY 500000000 /* ns: only unsent bytes to look at */
+
+/* What a transport may hold of ours beside its own: enough to keep the peer
+ * busy between two looks, below asyncio's own high-water mark. */
+#define WSM_TRANSPORT_BYTES (48 * 1024)
+
 /* Write it all, on the thread of the running loop, which owns every
  * connection in it; empties the batch. hot: what follows in this loop turn
  * shall wait for the turn's end. 0, or -1 with a fatal error that a send
  * raised, after everything was written. */
 int wsm_writer_run(WsmState *state, PyObject *loop, WsmBatch *batch, bool hot);
-
-/* A loop reached its mailbox's callback; its timer. 0 or -1 as above. */
-int wsm_writer_turn(PyObject *mailbox);
-int wsm_writer_tick(PyObject *mailbox);
-
-/* Write what waits for the turn's end now, on the owner's thread; an error
- * that is set is a fatal one of a send. */
-void wsm_writer_flush(PyObject *connection);
-
-/* The transport can take more: write what waits. */
-void wsm_writer_resume(PyObject *connection);
 
 #endif

@@ -1,0 +1,243 @@
+/* Invariant: what waits is written in the turn that its mailbox asked for, or
+ * as soon as a tick sees that the transport has room again. */
+#include "turn.h"
+
+#include "compat.h"
+#include "evict.h"
+#include "mailbox.h"
+#include "writer.h"
+
+#define WSM_TICK_SLOW 50000000 /* ns: somebody has been waiting for long */
+
+/* Add the connection if there is something to write and nobody does. */
+static void
+turn_add(WsmBatch *batch, WsmConnection *connection)
+{
+    wsm_lock(connection->lock);
+    bool write = connection->open && !connection->busy &&
+                 !connection->blocked && connection->outbox.count > 0;
+    if (write) {
+        connection->busy = true;
+    }
+    wsm_unlock(connection->lock);
+    if (write) {
+        wsm_batch_add(batch, connection, NULL);
+    }
+}
+
+static int
+turn_collect(WsmBatch *batch, WsmPost *post)
+{
+    Py_ssize_t count = 0;
+    for (WsmConnection *c = post->head; c != NULL; c = c->wake_next) {
+        count++;
+    }
+    int result = wsm_batch_reserve(batch, count);
+    WsmConnection *connection = post->head;
+    while (connection != NULL) {
+        WsmConnection *next = connection->wake_next;
+        connection->wake_next = NULL;
+        wsm_lock(connection->lock);
+        connection->waking = false;
+        wsm_unlock(connection->lock);
+        if (result == 0) {
+            turn_add(batch, connection);
+        }
+        Py_DECREF(connection);
+        connection = next;
+    }
+    return result;
+}
+
+int
+wsm_turn(PyObject *op)
+{
+    WsmMailbox *mailbox = (WsmMailbox *)op;
+    WsmPost post = wsm_mailbox_take(mailbox);
+    WsmBatch batch;
+
+    wsm_batch_init(&batch);
+    Py_INCREF(op);
+    if (post.head != NULL) {
+        wsm_mailbox_linger(mailbox);
+    }
+    int result = turn_collect(&batch, &post);
+    if (result == 0) {
+        result = wsm_writer_run(mailbox->state, mailbox->loop, &batch, false);
+    }
+    else {
+        wsm_batch_drop(&batch);
+    }
+    Py_DECREF(op);
+    return result;
+}
+
+/* Whether the peer's kernel takes what was sent: bytes that stay unsent for
+ * too long, with none acknowledged, are a peer that has gone or frozen. */
+static bool
+tick_is_stuck(WsmChannel *channel, int64_t now, int64_t most)
+{
+    uint64_t unsent = wsm_channel_unsent(channel);
+    uint64_t acknowledged = channel->written - unsent;
+
+    if (unsent == 0) {
+        channel->stuck_since = 0;
+    }
+    else if (channel->stuck_since == 0 ||
+             acknowledged != channel->acknowledged) {
+        channel->stuck_since = now;
+    }
+    channel->acknowledged = acknowledged;
+    return unsent != 0 && now - channel->stuck_since > most;
+}
+
+/* True if something waits and the transport may hold more of it. */
+static bool
+tick_has_room(WsmConnection *connection)
+{
+    Py_ssize_t held = wsm_channel_buffered(connection->channel);
+    if (held < 0) {
+        wsm_unraisable(connection->channel->transport);
+        return false;
+    }
+    return wsm_connection_waiting(connection) > 0 &&
+           held < WSM_TRANSPORT_BYTES / 2;
+}
+
+/* Look at one; true if it needs more looking. */
+static bool
+tick_look(WsmConnection *connection, WsmBatch *batch, bool *waits)
+{
+    int64_t now = wsm_now_ns();
+    int64_t most = (int64_t)(connection->state->settings.outbox_max_age * 1e9);
+    WsmChannel *channel = connection->channel;
+
+    if (!connection->open) {
+        return false;
+    }
+    if (connection->blocked) {
+        WsmWay way = wsm_channel_check(channel);
+        if (way == WSM_WAY_GONE) {
+            wsm_evict(connection, "gone");
+            return false;
+        }
+        if (way != WSM_WAY_WAIT || tick_has_room(connection)) {
+            wsm_lock(connection->lock);
+            connection->blocked = false;
+            wsm_unlock(connection->lock);
+            turn_add(batch, connection);
+            return true;
+        }
+    }
+    if ((connection->blocked || connection->driver != NULL) &&
+        now - connection->since > most) {
+        wsm_evict_slow(connection, "age");
+        return false;
+    }
+    if (channel != NULL && tick_is_stuck(channel, now, most)) {
+        wsm_evict_slow(connection, "age");
+        return false;
+    }
+    *waits = *waits || connection->blocked;
+    return connection->blocked || connection->driver != NULL ||
+           (channel != NULL && channel->stuck_since != 0);
+}
+
+static Py_ssize_t
+tick_count(const WsmConnection *list)
+{
+    Py_ssize_t count = 0;
+    for (; list != NULL; list = list->watch_next) {
+        count++;
+    }
+    return count;
+}
+
+int
+wsm_turn_tick(PyObject *op)
+{
+    WsmMailbox *mailbox = (WsmMailbox *)op;
+    WsmConnection *connection = mailbox->watched;
+    WsmBatch batch;
+    bool waits = false;
+    int64_t tick = mailbox->tick;
+
+    wsm_batch_init(&batch);
+    if (wsm_batch_reserve(&batch, tick_count(connection)) < 0) {
+        wsm_unraisable(op);
+        wsm_mailbox_schedule(mailbox, WSM_TICK_LAZY);
+        return 0;
+    }
+    Py_INCREF(op);
+    /* A look may evict any of them: each is taken off the list first. */
+    WsmConnection *kept = NULL;
+    while ((connection = mailbox->watched) != NULL) {
+        Py_INCREF(connection);
+        wsm_mailbox_unwatch(mailbox, connection);
+        if (tick_look(connection, &batch, &waits)) {
+            connection->watch_next = kept;
+            kept = connection;
+        }
+        else {
+            Py_DECREF(connection);
+        }
+    }
+    while (kept != NULL) {
+        connection = kept;
+        kept = kept->watch_next;
+        connection->watch_next = NULL;
+        if (connection->open) {
+            wsm_mailbox_watch(mailbox, connection);
+        }
+        Py_DECREF(connection);
+    }
+    bool freed = batch.job_count > 0;
+    int result = wsm_writer_run(mailbox->state, mailbox->loop, &batch, false);
+    if (mailbox->watched != NULL && mailbox->timer == NULL) {
+        tick = freed || tick >= WSM_TICK_LAZY ? WSM_TICK_SOON : 2 * tick;
+        tick = tick < WSM_TICK_SLOW ? tick : WSM_TICK_SLOW;
+        wsm_mailbox_schedule(mailbox, waits ? tick : WSM_TICK_LAZY);
+    }
+    Py_DECREF(op);
+    return result;
+}
+
+void
+wsm_turn_resume(PyObject *op)
+{
+    WsmConnection *connection = (WsmConnection *)op;
+    WsmPost post = {NULL, NULL};
+
+    wsm_lock(connection->lock);
+    connection->blocked = false;
+    bool wake = connection->open && !connection->waking &&
+                connection->outbox.count > 0;
+    if (wake) {
+        connection->waking = true;
+    }
+    wsm_unlock(connection->lock);
+    if (wake) {
+        wsm_post_add(&post, (WsmConnection *)Py_NewRef(op));
+        if (!wsm_mailbox_post(connection->mailbox, &post, true)) {
+            wsm_evict_post(&post);
+        }
+    }
+}
+
+void
+wsm_turn_flush(PyObject *op)
+{
+    WsmConnection *connection = (WsmConnection *)op;
+    WsmBatch batch;
+    PyObject *loop;
+
+    wsm_batch_init(&batch);
+    if (wsm_running_loop(connection->state, &loop) <= 0 ||
+        loop != connection->loop) {
+        return;
+    }
+    turn_add(&batch, connection);
+    if (batch.job_count > 0) {
+        (void)wsm_writer_run(connection->state, loop, &batch, true);
+    }
+}
