@@ -271,6 +271,8 @@ ODD = {
     "Python 2": "# a\nprint 'b'\n",
     "an odd character": "x = 1\ny = \u201c\n",
     "a cookie below": "#\n# coding: latin-1\nx = '\u00e9'\n",
+    "a mark and a cookie": "\ufeff# coding: utf8\nx = 1\n",
+    "a mark": "\ufeffx = (\n",
     "a future": "'doc'\nfrom __future__ import annotations\n",
     "a joke": "from __future__ import braces\nx = (\n",
     "fine": "x = 1\n",

@@ -89,7 +89,7 @@ def _extract(path: str, found: source.Source, patterns: Patterns, whole: bool) -
     # UTF-8 goes to the parser as it is; anything else as text, so that columns mean the same.
     plain = found.encoding == "utf-8"
     data = found.data[len(found.bom) :] if plain else found.text.encode("utf-8", "surrogatepass")
-    text = data if plain else found.text
+    text = found.data if plain else found.text
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if not whole and not patterns.relevant(data):

@@ -145,8 +145,11 @@ def check(source: str | bytes) -> None:
     """:exc:`Unparsed` where :func:`parse` raises it, in less time: no tree is made.
 
     But for what CPython's parser takes and only a tree of objects is too shallow for.
-    *source* has no byte order mark and, if bytes, no cookie but one for UTF-8.
+    Bytes are UTF-8.
     """
+    if isinstance(source, bytes) and source.startswith(codecs.BOM_UTF8):
+        parse(source)  # the mark must come first, and has a say in what a cookie may be
+        return
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
