@@ -54,6 +54,7 @@ typedef struct WsmConnection {
     int64_t since; /* ns: busy or blocked from then on */
     double connected_at; /* seconds since the epoch */
     WSM_SHARED(uint32_t) errors; /* failed sends in a row */
+    WSM_SHARED(uint32_t) code; /* we close it with; 0: with none as yet */
     uint8_t method;
     WSM_SHARED(bool) open; /* registered with its manager; changes guarded */
     bool busy; /* guarded: its writer is at work */
