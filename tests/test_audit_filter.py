@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
 import sys
 import sysconfig
 import time
@@ -107,6 +108,35 @@ def test_real_code(folder: Path) -> None:
     assert report.files > 3
     assert told(report) == told(audit_of_all([folder]))
     assert [f for f in report.findings if f.rule == "WSM001"] == []
+
+
+PLANTED = """
+from app.sockets import get_websocket_manager
+async def notify(ctx):
+    manager = await get_websocket_manager(ctx)
+    await manager.emit_event("x", {})
+"""
+
+
+def planted(folder: Path, into: Path, depth: str) -> list[str]:
+    """Where WSM001 is found in a copy of *folder* with one wrong await in it, *depth* below."""
+    shutil.copytree(
+        folder, into, ignore=shutil.ignore_patterns("site-packages", "__pycache__"), symlinks=True
+    )
+    (into / depth).mkdir(parents=True, exist_ok=True)
+    (into / depth / "planted.py").write_text(PLANTED)
+    grow(into, FACTORY)
+    return [Path(f.path).name for f in audit([into]).findings if f.rule == "WSM001"]
+
+
+def test_the_control_a_wrong_await_among_real_code_is_found(tmp_path: Path) -> None:
+    assert planted(STDLIB / "asyncio", tmp_path / "copy", "deep/er") == ["planted.py"]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_the_control_a_wrong_await_in_the_standard_library_is_found(tmp_path: Path) -> None:
+    assert planted(STDLIB, tmp_path / "copy", "email/mime") == ["planted.py"]
 
 
 @pytest.mark.soak
@@ -374,6 +404,7 @@ def test_25_000_files(tmp_path: Path) -> None:
     print(
         f"{report.files:,} files, {counts['bytes']:,} bytes: {seconds:.1f} s of CPU, {wall:.1f} s"
     )
+    assert seconds < 120
     assert report.files == 25_000
     assert len(report.unparsed) == counts["broken"]
     assert sum(f.rule == "WSM001" for f in report.findings) == counts["wrong"]

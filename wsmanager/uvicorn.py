@@ -52,7 +52,14 @@ _NEEDED = (
     "shutdown",
     "start_keepalive",
 )
-_absent = [name for name in _NEEDED if not hasattr(WebSocketsSansIOProtocol, name)]
+# Of uvicorn's own classes: asyncio's Protocol, below them, has some of these and does nothing in them.
+_own = {
+    name
+    for kind in WebSocketsSansIOProtocol.__mro__
+    if kind.__module__.partition(".")[0] == "uvicorn"
+    for name in vars(kind)
+}
+_absent = [name for name in _NEEDED if name not in _own]
 if _absent:
     raise ImportError(
         f"wsmanager.uvicorn does not know the WebSocket protocol of uvicorn {_version} "
