@@ -7,10 +7,12 @@ import io
 import json
 import logging
 import random
+import re
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -445,3 +447,16 @@ async def test_a_real_servers_access_log(everything: Lines, protected: bool) -> 
     assert "Traceback" not in stream.getvalue()
     assert (CANARY not in found) is protected
     assert websockets.__version__
+
+
+def test_the_docstring_names_every_logger() -> None:
+    """But for the demo's, which is no part of a service."""
+    folder = Path(str(logs.__file__)).parent
+    used = {
+        name
+        for path in folder.rglob("*.py")
+        for name in re.findall(r'getLogger\("(wsmanager\.\w+)"\)', path.read_text())
+    }
+    assert "wsmanager.security" in used
+    named = set(re.findall(r"``(wsmanager\.\w+)``", str(logs.__doc__)))
+    assert used - {"wsmanager.demo"} == named

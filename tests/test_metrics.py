@@ -97,7 +97,7 @@ async def test_the_values_are_those_of_the_core() -> None:
     assert total("wsmanager_events_delivered_total") == status["deliveries_sent"]
     assert total("wsmanager_events_dropped_total") == status["deliveries_dropped"] > 0
     assert total("wsmanager_events_failed_total") == status["deliveries_failed"] > 0
-    assert value(text, "wsmanager_connections_closed_total", reason="errors") == 1
+    assert value(text, "wsmanager_connections_closed_total", reason="errors", code="none") == 1
     assert value(text, "wsmanager_connections", transport="generic") == 2
     assert value(text, "wsmanager_events_emitted_total", event="other", origin="local") == 4
 
@@ -132,6 +132,7 @@ async def test_no_label_names_anybody() -> None:
     labels = {name for _, pairs in values(text) for name, _ in pairs}
     assert labels == {
         "transport",
+        "code",
         "reason",
         "event",
         "origin",
@@ -268,8 +269,12 @@ SENT = ("wsmanager_events_delivered_total", {"event": "agent_started"})
 OPEN = ("wsmanager_connections", {"transport": "generic"})
 
 
-def check(text: str, sent: int, opened: int) -> None:
+CLOSED = ("wsmanager_connections_closed_total", {"reason": "removed", "code": "1001"})
+
+
+def check(text: str, sent: int, opened: int, workers: int) -> None:
     assert value(text, SENT[0], **SENT[1]) == sent
+    assert value(text, CLOSED[0], **CLOSED[1]) == workers
     assert value(text, OPEN[0], **OPEN[1]) == opened
     assert value(text, "wsmanager_emit_to_write_seconds_count") == sent
     assert value(text, "wsmanager_emit_to_write_seconds_bucket", le="+Inf") == sent
@@ -281,15 +286,15 @@ def check(text: str, sent: int, opened: int) -> None:
 def test_any_worker_gives_the_sum_of_all(tmp_path: Path) -> None:
     one, two = Worker(tmp_path, 30, 3), Worker(tmp_path, 12, 2)
     try:
-        check(one.scrape(), 42, 5)
-        check(two.scrape(), 42, 5)
+        check(one.scrape(), 42, 5, 2)
+        check(two.scrape(), 42, 5, 2)
         two.kill()
         # what it counted stays counted; its connections are gone
-        check(one.scrape(), 42, 3)
+        check(one.scrape(), 42, 3, 2)
         three = Worker(tmp_path, 8, 1)
-        check(three.scrape(), 50, 4)
+        check(three.scrape(), 50, 4, 3)
         three.end()
-        check(one.scrape(), 50, 3)
+        check(one.scrape(), 50, 3, 3)
     finally:
         one.end()
         if two.process.poll() is None:
@@ -304,7 +309,7 @@ def test_a_forked_worker_publishes_by_itself(tmp_path: Path) -> None:
         parent.say("fork")
         child = parent.wait_ready()
         eventually_sync(lambda: value(parent.scrape(), SENT[0], **SENT[1]) == 20, 15)
-        check(parent.scrape(), 20, 2)
+        check(parent.scrape(), 20, 2, 2)
     finally:
         if child is not None:
             os.kill(child, 9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from wsmanager import get_manager_registry_status, get_websocket_manager
+from wsmanager import uvicorn as protocol
 
 DIRECT = "wsmanager.uvicorn:WebSocketProtocol"
 PLAIN = "websockets-sansio"
@@ -84,6 +86,39 @@ def test_the_option_is_taken_as_text_and_as_class(monkeypatch: pytest.MonkeyPatc
         with contextlib.suppress(Exception):
             config.load()
         assert config.ws_protocol_class is WebSocketProtocol
+
+
+def imported_anew() -> Any:
+    """The module once more, beside the one that is in use."""
+    spec = importlib.util.find_spec("wsmanager.uvicorn")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", protocol._NEEDED)
+def test_a_uvicorn_without_what_is_needed_is_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also without what asyncio's own Protocol has, as a method that does nothing."""
+    monkeypatch.delattr(protocol.WebSocketsSansIOProtocol, name)
+    with pytest.raises(ImportError, match=rf"it has no {name}\).*0\.44\.0 is the oldest"):
+        imported_anew()
+
+
+def test_control_this_uvicorn_is_not_refused() -> None:
+    assert issubclass(imported_anew().WebSocketProtocol, protocol.WebSocketsSansIOProtocol)
+
+
+def test_all_that_is_overridden_is_needed() -> None:
+    """A method of uvicorn's that we build on, and that is not asked for, would be missed too late."""
+    overridden = {
+        name
+        for name, value in vars(protocol.WebSocketProtocol).items()
+        if callable(value) and hasattr(protocol.WebSocketsSansIOProtocol, name)
+    }
+    assert {name for name in overridden if not name.startswith("__")} <= set(protocol._NEEDED)
 
 
 # -- TLS ------------------------------------------------------------------------

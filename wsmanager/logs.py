@@ -10,9 +10,11 @@ or, in a ``logging`` configuration::
     "filters": {"redact": {"()": "wsmanager.logs.RedactingFilter"}}
 
 The records of wsmanager itself hold no payload, no token, and users and
-connections by a keyed hash only. Loggers: ``wsmanager.registry`` and
-``wsmanager.writer``; keys of ``extra``: ``event``, ``reason``, ``conn``,
-``user_hash``, ``thread_hash``, ``repeated``.
+connections by a keyed hash only. Loggers: ``wsmanager.registry``,
+``wsmanager.writer``, ``wsmanager.security``, ``wsmanager.bridge``,
+``wsmanager.drain``, ``wsmanager.http`` and ``wsmanager.monitor``; keys of
+``extra`` of the first three: ``event``, ``reason``, ``conn``, ``user_hash``,
+``thread_hash``, ``session_hash``, ``repeated``.
 """
 
 from __future__ import annotations

@@ -105,9 +105,14 @@ def _connections(counters: Mapping[str, Any]) -> Iterator[Family]:
     yield _one(
         "wsmanager_connections_opened_total", "counter", "Connections added.", counters["opened"]
     )
-    yield _by(
-        "wsmanager_connections_closed_total", "counter", "Connections that ended, by reason.",
-        "reason", counters["closed"],
+    yield Family(
+        "wsmanager_connections_closed_total", "counter",
+        "Connections that ended, by reason and by close code: none where nobody said one.",
+        tuple(
+            Sample(count, (("code", code), ("reason", reason)))
+            for reason, codes in counters["closed_codes"].items()
+            for code, count in {"none": 0, **codes}.items()
+        ),
     )  # fmt: skip
     yield _histogram(
         "wsmanager_connection_duration_seconds", "How long connections lasted.",

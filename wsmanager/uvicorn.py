@@ -52,7 +52,14 @@ _NEEDED = (
     "shutdown",
     "start_keepalive",
 )
-_absent = [name for name in _NEEDED if not hasattr(WebSocketsSansIOProtocol, name)]
+# Of uvicorn's own classes: asyncio's Protocol, below them, has some of these and does nothing in them.
+_own = {
+    name
+    for kind in WebSocketsSansIOProtocol.__mro__
+    if kind.__module__.partition(".")[0] == "uvicorn"
+    for name in vars(kind)
+}
+_absent = [name for name in _NEEDED if name not in _own]
 if _absent:
     raise ImportError(
         f"wsmanager.uvicorn does not know the WebSocket protocol of uvicorn {_version} "
@@ -100,7 +107,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             ):
                 self.channel.opened()
         elif kind == "websocket.close":
-            self._close_channel()
+            code = message.get("code")
+            self._close_channel(code if isinstance(code, int) else 1000)
 
     def pause_writing(self) -> None:
         if self.channel is not None:
@@ -113,26 +121,27 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().resume_writing()
 
     def handle_close(self, event: Any) -> None:
-        self._close_channel()
+        # The code that the peer sent; 1005 where it sent none.
+        self._close_channel(getattr(self.conn.close_rcvd, "code", 1005))
         super().handle_close(event)
 
     def handle_parser_exception(self) -> None:
-        self._close_channel()
+        self._close_channel(getattr(self.conn.close_sent, "code", 1002))
         super().handle_parser_exception()
 
     def keepalive_timeout(self) -> None:
         super().keepalive_timeout()
         if self.transport.is_closing():
-            self._close_channel()
+            self._close_channel(1011)
 
     def shutdown(self) -> None:
-        self._close_channel()
+        self._close_channel(1012)
         super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._close_channel()
+        self._close_channel(1006)
         super().connection_lost(exc)
 
-    def _close_channel(self) -> None:
+    def _close_channel(self, code: int) -> None:
         if self.channel is not None:
-            self.channel.closed()
+            self.channel.closed(code)

@@ -376,9 +376,17 @@ channel_opened(PyObject *op, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
-channel_closed(PyObject *op, PyObject *Py_UNUSED(ignored))
+channel_closed(PyObject *op, PyObject *args)
 {
     WsmChannel *self = (WsmChannel *)op;
+    unsigned short code = 0;
+
+    if (!PyArg_ParseTuple(args, "|H:closed", &code)) {
+        return NULL;
+    }
+    if (!self->closed) {
+        self->code = code; /* what comes later is its echo */
+    }
     self->closed = true;
     PyObject *connection = wsm_channel_connection(self);
     if (connection != NULL) {
@@ -481,9 +489,10 @@ PyDoc_STRVAR(channel_doc,
 
 PyDoc_STRVAR(channel_opened_doc, "opened($self, /)\n--\n\n"
 "The handshake is accepted: frames may go (RFC 6455 section 4.2.2).");
-PyDoc_STRVAR(channel_closed_doc, "closed($self, /)\n--\n\n"
+PyDoc_STRVAR(channel_closed_doc, "closed($self, code=0, /)\n--\n\n"
 "A close frame was sent or received, or the transport is lost: no frame "
-"may go any more; the connection leaves its user's manager.");
+"may go any more; the connection leaves its user's manager. code is the\n"
+"close code, 0 where there is none; the first call's is counted.");
 PyDoc_STRVAR(channel_pause_doc, "pause($self, /)\n--\n\n"
 "The transport's buffer is over its high-water mark.");
 PyDoc_STRVAR(channel_resume_doc, "resume($self, /)\n--\n\n"
@@ -498,7 +507,7 @@ PyDoc_STRVAR(channel_flush_doc,
 static PyMethodDef channel_methods[] = {
     {"flush", channel_flush, METH_NOARGS, channel_flush_doc},
     {"opened", channel_opened, METH_NOARGS, channel_opened_doc},
-    {"closed", channel_closed, METH_NOARGS, channel_closed_doc},
+    {"closed", channel_closed, METH_VARARGS, channel_closed_doc},
     {"pause", channel_pause, METH_NOARGS, channel_pause_doc},
     {"resume", channel_resume, METH_NOARGS, channel_resume_doc},
     {NULL, NULL, 0, NULL},

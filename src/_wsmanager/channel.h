@@ -28,6 +28,7 @@ typedef struct {
     uint64_t acknowledged; /* of them, as seen at the last look */
     int64_t stuck_since; /* ns; 0: the peer takes what is sent */
     int fd;
+    WSM_SHARED(uint32_t) code; /* that it closed with; 0: not known */
     bool open;
     bool closed;
     bool known; /* asyncio's own transport: read, where that says enough */

@@ -113,7 +113,7 @@ connect_supersede(WsmManager *self, PyObject *id)
     }
     int result = wsm_manager_owe_removal(self, id);
     if (result == 0) {
-        wsm_remove(old);
+        wsm_remove(old, 0);
     }
     Py_DECREF(old);
     return result;
@@ -219,7 +219,7 @@ connect_register(WsmManager *self, WsmConnection *connection,
     }
     if (wsm_stray_watch(connection->mailbox) < 0) {
         PyObject *saved = wsm_error_take();
-        wsm_remove(connection);
+        wsm_remove(connection, 0);
         wsm_error_restore(saved);
         return -1;
     }
@@ -450,7 +450,7 @@ connect_add(WsmManager *self, const WsmArrival *arrival)
     }
     if (id == NULL) {
         PyObject *saved = wsm_error_take();
-        wsm_remove(connection);
+        wsm_remove(connection, 0);
         wsm_error_restore(saved);
     }
     else {

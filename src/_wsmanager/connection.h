@@ -40,6 +40,7 @@ typedef struct WsmConnection {
     WsmRing outbox; /* guarded by the lock */
     uint64_t replayed_to; /* seq: what is older came by a resume */
     WSM_SHARED(uint32_t) errors; /* failed sends in a row */
+    WSM_SHARED(uint32_t) code; /* we close it with; 0: with none as yet */
     uint8_t method;
     bool coroutine; /* its last send_text() or the like was one; owning
                        loop's thread only */

@@ -1,11 +1,14 @@
 /* Invariant: nothing in here takes a lock or runs Python but the dict. */
 #include "counters.h"
 
+#include <string.h>
+
 #define WSM_NAMED(name) #name,
 
 static const char *const kind_names[] = {WSM_EVENT_KINDS(WSM_NAMED)};
 static const char *const action_names[] = {WSM_SLOW_ACTIONS(WSM_NAMED)};
 static const char *const closed_names[] = {WSM_CLOSE_REASONS(WSM_NAMED)};
+static const char *const code_names[] = {WSM_CLOSE_CODES(WSM_NAMED)};
 
 int
 wsm_counters_init(WsmState *state)
@@ -50,8 +53,23 @@ counters_same(const char *reason, const char *name)
     return *reason == *name;
 }
 
+static WsmCode
+counters_code(int code)
+{
+    char text[16];
+
+    PyOS_snprintf(text, sizeof(text), "%d", code);
+    for (int i = WSM_CODE_other + 1; i < WSM_CODES; i++) {
+        if (strcmp(code_names[i], text) == 0) {
+            return (WsmCode)i;
+        }
+    }
+    return code == 0 ? WSM_CODE_none : WSM_CODE_other;
+}
+
 void
-wsm_counters_closed(WsmState *state, const char *reason, double seconds)
+wsm_counters_closed(WsmState *state, const char *reason, int code,
+                    double seconds)
 {
     int at = WSM_CLOSED_other;
     for (int i = at + 1; at == WSM_CLOSED_other && i < WSM_CLOSED; i++) {
@@ -59,7 +77,7 @@ wsm_counters_closed(WsmState *state, const char *reason, double seconds)
             at = i;
         }
     }
-    wsm_add(&state->counters->closed[at], 1);
+    wsm_add(&state->counters->closed[at][counters_code(code)], 1);
     wsm_histogram_add(&state->counters->connected, (int64_t)(seconds * 1e9),
                       1);
 }
@@ -95,6 +113,37 @@ counters_dropped(const WsmCounters *self)
     return dict;
 }
 
+/* By reason, or by reason and code: those codes that there were. */
+static PyObject *
+counters_closed(const WsmCounters *self, bool apart)
+{
+    PyObject *dict = PyDict_New();
+    for (int i = 0; dict != NULL && i < WSM_CLOSED; i++) {
+        PyObject *row = apart ? PyDict_New() : NULL;
+        unsigned long long sum = 0;
+        bool failed = apart && row == NULL;
+        for (int j = 0; !failed && j < WSM_CODES; j++) {
+            unsigned long long n = wsm_read(&self->closed[i][j]);
+            sum += n;
+            if (apart && n > 0) {
+                PyObject *count = PyLong_FromUnsignedLongLong(n);
+                failed = count == NULL ||
+                         PyDict_SetItemString(row, code_names[j], count) < 0;
+                Py_XDECREF(count);
+            }
+        }
+        if (!apart) {
+            row = PyLong_FromUnsignedLongLong(sum);
+        }
+        if (failed || row == NULL ||
+            PyDict_SetItemString(dict, closed_names[i], row) < 0) {
+            Py_CLEAR(dict);
+        }
+        Py_XDECREF(row);
+    }
+    return dict;
+}
+
 PyObject *
 wsm_counters_dict(const WsmState *state)
 {
@@ -108,7 +157,8 @@ wsm_counters_dict(const WsmState *state)
         {"failed", counters_named(self->failed, kind_names, WSM_KINDS)},
         {"dropped", counters_dropped(self)},
         {"slow", counters_named(self->slow, action_names, WSM_ACTIONS)},
-        {"closed", counters_named(self->closed, closed_names, WSM_CLOSED)},
+        {"closed", counters_closed(self, false)},
+        {"closed_codes", counters_closed(self, true)},
         {"emit_to_write", wsm_histogram_dict(&self->emit_to_write)},
         {"connected", wsm_histogram_dict(&self->connected)},
     };

@@ -20,9 +20,18 @@
     X(other) X(removed) X(gone) X(closed) X(cancelled) X(errors)    \
     X(outbox) X(age) X(loop_closed) X(no_memory) X(stray)
 
+/* With which close code: those of wsmanager.close_codes apart. */
+#define WSM_CLOSE_CODES(X)                                          \
+    X(none) X(other) X(1000) X(1001) X(1002) X(1003) X(1005)        \
+    X(1006) X(1007) X(1008) X(1009) X(1010) X(1011) X(1012)         \
+    X(1013) X(1014) X(1015) X(3000) X(3003) X(3008) X(4400)         \
+    X(4401) X(4403) X(4404) X(4408) X(4409) X(4410) X(4413)         \
+    X(4426) X(4429) X(4500) X(4503) X(4504)
+
 #define WSM_KIND_ID(name) WSM_KIND_##name,
 #define WSM_ACTION_ID(name) WSM_ACTION_##name,
 #define WSM_CLOSED_ID(name) WSM_CLOSED_##name,
+#define WSM_CODE_ID(name) WSM_CODE_##name,
 
 typedef enum {
     WSM_EVENT_KINDS(WSM_KIND_ID) WSM_KINDS
@@ -33,6 +42,9 @@ typedef enum {
 typedef enum {
     WSM_CLOSE_REASONS(WSM_CLOSED_ID) WSM_CLOSED
 } WsmClosed;
+typedef enum {
+    WSM_CLOSE_CODES(WSM_CODE_ID) WSM_CODES
+} WsmCode;
 
 /* Nothing but uint64_t. */
 typedef struct WsmCounters {
@@ -41,7 +53,7 @@ typedef struct WsmCounters {
     uint64_t failed[WSM_KINDS];
     uint64_t dropped[WSM_ACTIONS][WSM_KINDS];
     uint64_t slow[WSM_ACTIONS]; /* times; one may drop several events */
-    uint64_t closed[WSM_CLOSED];
+    uint64_t closed[WSM_CLOSED][WSM_CODES];
     WsmHistogram emit_to_write;
     WsmHistogram connected; /* how long connections lasted */
 } WsmCounters;
@@ -55,8 +67,9 @@ void wsm_counters_reset(WsmState *state);
 /* Which of the closed set an event's type (exact str) is. */
 WsmKind wsm_kind_of(PyObject *type);
 
-/* A connection ended after so many seconds. */
-void wsm_counters_closed(WsmState *state, const char *reason, double seconds);
+/* A connection ended after so many seconds, with a close code or 0. */
+void wsm_counters_closed(WsmState *state, const char *reason, int code,
+                         double seconds);
 
 /* All of them, a new dict of dicts by the names above. */
 PyObject *wsm_counters_dict(const WsmState *state);

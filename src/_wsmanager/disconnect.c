@@ -94,7 +94,7 @@ WSM_METHOD(remove_connection)
     }
     PyObject *answer = NULL;
     if (disconnect_may(self, connection)) {
-        bool was = wsm_remove(connection);
+        bool was = wsm_remove(connection, 0);
         answer = wsm_answer_new(self->state, PyBool_FromLong(was));
     }
     Py_DECREF(connection);
@@ -121,7 +121,7 @@ disconnect_remove_all(WsmManager *self, WsmManager *target,
         if (websocket != NULL && connection->websocket != websocket) {
             continue;
         }
-        if (wsm_remove(connection)) {
+        if (wsm_remove(connection, code)) {
             count++;
             if (code != 0) {
                 wsm_close_socket(connection, code, reason);
@@ -224,4 +224,26 @@ WSM_METHOD(close_all_connections)
     }
     return disconnect_close(self, (WsmManager *)Py_NewRef((PyObject *)self),
                             NULL, out[0], out[1]);
+}
+
+PyObject *
+wsm_note_code(PyObject *module, PyObject *args)
+{
+    WsmState *state = wsm_state_of(module);
+    PyObject *websocket;
+    unsigned short code;
+
+    if (!PyArg_ParseTuple(args, "OH:_closing", &websocket, &code)) {
+        return NULL;
+    }
+    WsmConnection *connection =
+        wsm_registry_by_socket(state->registry, websocket);
+    if (connection == NULL && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (connection != NULL && connection->code == 0) {
+        connection->code = code;
+    }
+    Py_XDECREF(connection);
+    Py_RETURN_NONE;
 }

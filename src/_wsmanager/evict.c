@@ -69,8 +69,36 @@ evict_unwatch(WsmConnection *connection)
     }
 }
 
+/* The close code that it ended with, as far as anybody knows: its channel saw
+ * it, or the library's object says it, or it is the one that we close with. */
+static int
+evict_code(WsmConnection *connection, int ours)
+{
+    PyObject *said = NULL;
+    int code = 0;
+
+    if (connection->channel != NULL) {
+        code = (int)connection->channel->code;
+    }
+    if (code == 0 && PyObject_GetOptionalAttr(
+                         connection->websocket,
+                         connection->state->names.close_code, &said) < 0) {
+        PyErr_Clear(); /* a property of a foreign class may raise anything */
+    }
+    if (said != NULL && PyLong_CheckExact(said)) {
+        int overflow;
+        long number = PyLong_AsLongAndOverflow(said, &overflow);
+        code = number > 0 && number < 65536 ? (int)number : 0;
+    }
+    Py_XDECREF(said);
+    if (code == 0) {
+        code = ours != 0 ? ours : (int)connection->code;
+    }
+    return code;
+}
+
 static bool
-evict_detach(WsmConnection *connection, const char *reason)
+evict_detach(WsmConnection *connection, const char *reason, int code)
 {
     WsmRefList dropped;
     Py_ssize_t left = 0;
@@ -94,6 +122,7 @@ evict_detach(WsmConnection *connection, const char *reason)
         evict_unwatch(connection);
         wsm_registry_leave(registry, connection);
         wsm_counters_closed(connection->state, reason,
+                            evict_code(connection, code),
                             wsm_connection_age(connection));
         wsm_settle_pairs(&dropped, WSM_FAILED, reason);
         if (left == 0) {
@@ -105,22 +134,22 @@ evict_detach(WsmConnection *connection, const char *reason)
 }
 
 bool
-wsm_remove(WsmConnection *connection)
+wsm_remove(WsmConnection *connection, int code)
 {
     Py_INCREF(connection);
-    bool was = evict_detach(connection, "removed");
+    bool was = evict_detach(connection, "removed", code);
     Py_DECREF(connection);
     return was;
 }
 
-bool
-wsm_evict(WsmConnection *connection, const char *reason)
+static bool
+evict_reported(WsmConnection *connection, const char *reason, int code)
 {
 #ifdef WSM_PLANT_DEAF
     return false;
 #endif
     Py_INCREF(connection);
-    bool was = evict_detach(connection, reason);
+    bool was = evict_detach(connection, reason, code);
     if (was) {
         PyObject *fields =
             Py_BuildValue("{s:O}", "connection_id", connection->id);
@@ -134,12 +163,18 @@ wsm_evict(WsmConnection *connection, const char *reason)
     return was;
 }
 
+bool
+wsm_evict(WsmConnection *connection, const char *reason)
+{
+    return evict_reported(connection, reason, 0);
+}
+
 void
 wsm_evict_broken(WsmConnection *connection, const char *reason)
 {
     WsmChannel *channel =
         (WsmChannel *)Py_NewRef((PyObject *)connection->channel);
-    wsm_evict(connection, reason);
+    evict_reported(connection, reason, WSM_CLOSE_ABNORMAL);
 #ifndef WSM_PLANT_LEFT_OPEN
     wsm_channel_abort(channel);
 #endif
@@ -242,7 +277,11 @@ wsm_evict_slow(WsmConnection *connection, const char *reason)
     return;
 #endif
     Py_INCREF(connection);
-    if (evict_detach(connection, reason)) {
+    bool cut = connection->channel != NULL &&
+               wsm_running_loop(state, &running) > 0 &&
+               running == connection->loop;
+    if (evict_detach(connection, reason,
+                     cut ? WSM_CLOSE_ABNORMAL : WSM_CLOSE_TRY_LATER)) {
         state->totals.slow++;
         wsm_add(&state->counters->slow[WSM_ACTION_close], 1);
         PyObject *fields =
@@ -252,9 +291,7 @@ wsm_evict_slow(WsmConnection *connection, const char *reason)
         }
         wsm_report(state, "slow", reason, fields);
         Py_XDECREF(fields);
-        bool here = wsm_running_loop(state, &running) > 0 &&
-                    running == connection->loop;
-        if (here && connection->channel != NULL) {
+        if (cut) {
             wsm_channel_abort(connection->channel);
         }
         else {

@@ -8,6 +8,8 @@
 
 /* The close code of a slow consumer: RFC 6455 section 7.4.1, IANA. */
 #define WSM_CLOSE_TRY_LATER 1013
+/* And of one whose transport is dropped: never sent, but what it comes to. */
+#define WSM_CLOSE_ABNORMAL 1006
 
 /* Settle pairs of a connection and an event, as parked by the outbox, and
  * drop them. Never under a lock. */
@@ -23,8 +25,9 @@ bool wsm_evict(WsmConnection *connection, const char *reason);
  * one. On the thread of its loop; it has a direct channel. */
 void wsm_evict_broken(WsmConnection *connection, const char *reason);
 
-/* The same for one whose user went on purpose: nothing is reported. */
-bool wsm_remove(WsmConnection *connection);
+/* The same for one whose user went on purpose: nothing is reported. The
+ * close code is the one that its socket will be closed with, or 0. */
+bool wsm_remove(WsmConnection *connection, int code);
 
 /* Unregister and close: it took too long, or too much waits for it. */
 void wsm_evict_slow(WsmConnection *connection, const char *reason);

@@ -27,6 +27,10 @@ WSM_METHOD(get_connection_health);
 WSM_METHOD(wait_for_connection);
 WSM_METHOD(get_stats);
 
+/* The function of the module that tells us the code that a socket is about
+ * to be closed with; one that is nobody's is none of our business. */
+PyObject *wsm_note_code(PyObject *module, PyObject *args);
+
 /* emit.c: events */
 WSM_METHOD(emit_event);
 WSM_METHOD(emit_critical_event);

@@ -146,7 +146,7 @@ module_reset(PyObject *module, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(connections); i++) {
-        wsm_remove((WsmConnection *)PyList_GET_ITEM(connections, i));
+        wsm_remove((WsmConnection *)PyList_GET_ITEM(connections, i), 0);
     }
     Py_DECREF(connections);
     wsm_registry_reset(state->registry);
@@ -342,6 +342,8 @@ static PyMethodDef module_methods[] = {
      "Pairs of an event loop and how many connections it owns."},
     {"_connections", wsm_status_connections, METH_NOARGS,
      "Every connection of every user, a new list."},
+    {"_closing", wsm_note_code, METH_VARARGS,
+     "A socket is about to be closed with a code."},
     {"_drain", module_drain, METH_O, "Take no connection any more, or again."},
     {"_draining", module_draining, METH_NOARGS, "Whether that is so."},
     {"_settings", module_settings, METH_NOARGS, "See wsmanager.get_config()."},

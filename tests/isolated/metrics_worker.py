@@ -1,6 +1,7 @@
 """One worker of several: emits what it is told, publishes, says so, waits to be ended.
 
-metrics_worker.py SENT OPEN: delivers SENT events, and keeps OPEN connections open. Lines on
+metrics_worker.py SENT OPEN: delivers SENT events, and keeps OPEN connections open; one more was
+closed by its client with 1001. Lines on
 stdin: ``scrape`` prints the aggregated metrics, ``fork`` does the same work in a child.
 """
 
@@ -28,6 +29,9 @@ def work(sent: int, keep: int) -> None:
             await manager.emit_event("agent_started", {})
         for connection in connections[keep:]:
             manager.remove_connection(connection)
+        gone = Socket()
+        gone.close_code = 1001
+        manager.remove_connection(manager.add_connection(gone))
 
     loop.run_until_complete(main())
     Kept.loops.append(loop)

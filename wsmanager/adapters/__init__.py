@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
+from .. import _wsmanager
 from .._bounded import within
 from .._log import error_name
 from .._wsmanager import Channel
@@ -32,7 +33,10 @@ CLOSE_TIMEOUT: Final = 5.0
 
 _MAX_REASON: Final = 123  # bytes; RFC 6455, 5.5: a control frame holds 125, two are the code
 
+_ABNORMAL: Final = 1006  # never sent: what a peer sees that was cut off
+
 _logger: Final = logging.getLogger("wsmanager.writer")
+_core: Final[Any] = _wsmanager  # with what is not for users
 
 
 class _Adapter(NamedTuple):
@@ -86,6 +90,7 @@ async def close(websocket: object, code: int, reason: str) -> bool:
         going = adapter.closing(websocket, code, _short(reason))
         if not inspect.isawaitable(going):
             return True
+        _core._closing(websocket, code)
         finished = await within(CLOSE_TIMEOUT, going)
         if finished is None:
             _logger.debug("close took longer than %g seconds; the transport is cut", CLOSE_TIMEOUT)
@@ -102,6 +107,7 @@ def cut(websocket: object) -> None:
     """Abort the transport of *websocket*, where the object leads to it; on its loop's thread."""
     transport = _adapter(type(websocket)).transport(websocket)
     if transport is not None:
+        _core._closing(websocket, _ABNORMAL)
         transport.abort()
 
 

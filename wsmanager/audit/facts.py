@@ -88,8 +88,8 @@ def extract(path: str, patterns: Patterns, whole: bool = False) -> Facts:
 def _extract(path: str, found: source.Source, patterns: Patterns, whole: bool) -> Facts:
     # UTF-8 goes to the parser as it is; anything else as text, so that columns mean the same.
     plain = found.encoding == "utf-8"
-    text = found.data if plain else found.text
     data = found.data[len(found.bom) :] if plain else found.text.encode("utf-8", "surrogatepass")
+    text = found.data if plain else found.text
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if not whole and not patterns.relevant(data):

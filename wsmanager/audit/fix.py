@@ -39,8 +39,8 @@ def plan(
     if not candidates or not source.reversible:
         return None
     try:
-        tree = source.parse()
         if style == "async":
+            tree = source.parse()
             groups = async_edits(source, tree, path, candidates, names, resolver)
         else:
             groups = [(finding, drop_await(source, finding)) for finding in candidates]

@@ -71,8 +71,21 @@ _CALLED: Final = re.compile(rb"[ \t]*\(")
 _DEFINES: Final = re.compile(
     rb"(?:^(?P<indent>[ \t]*)async[ \t]+def|(?P<plain>\b(?:def|class)))[ \t\\\n]+\Z", re.M
 )
+_METHOD_TAIL: Final = re.compile(rb"\s*\.\s*(\w+)")
+_INNER_CLASS: Final = re.compile(rb"^[ \t]+class\b", re.M)
+_METHOD: Final = re.compile(rb"^([ \t]+)(?:async[ \t]+)?def\b", re.M)
+#: A line at column 0 that is not of the class above it.
+_OUTSIDE: Final = re.compile(rb"^[^\s#)\]}]", re.M)
 _MODULE_CALLS: Final = (b"import_module", b"__import__", b"sys.modules")
-_REPLACED: Final = [name.encode() for name in sorted(REPLACEMENTS)]
+
+
+def _shortest(names: Iterable[bytes]) -> list[bytes]:
+    """*names* without those that hold another of them, whose search finds them too."""
+    every = sorted(set(names))
+    return [name for name in every if not any(other in name for other in every if other != name)]
+
+
+_REPLACED: Final = _shortest(name.encode() for name in REPLACEMENTS)
 
 _RENAMED: Final = re.compile(rb"\s+as\s+(\w+)")
 _ASSIGNED: Final = re.compile(rb"[ \t]*(\w+)[ \t]*=[ \t]*[\w. \t]*")
@@ -112,6 +125,7 @@ class Patterns:
         cores = {max(re.split(r"[*?\[\]]", glob), key=len) for glob in names.manager_classes}
         self._cores = [core.encode() for core in sorted(cores)]
         self._class = re.compile(rb"\b\w*(?:" + b"|".join(map(re.escape, self._cores)) + rb")\w*\b")
+        self._telling = _shortest([*self._raw_names, *_RAW_BUILDERS, *self._cores])
         self._globs = [re.compile(fnmatch.translate(glob)) for glob in names.manager_classes]
 
     def is_manager_class(self, name: str) -> bool:
@@ -124,16 +138,17 @@ class Patterns:
         False is certain: the tree of such a file gives no site, no class of a manager and no factory.
         Says True more often than need be, and takes far less time than parsing.
         """
-        if any(name in data for name in (*self._raw_names, *_RAW_BUILDERS, *self._cores)):
+        if any(name in data for name in self._telling):
             return True
         if b"ocket" in data and any(name in data for name in _REPLACED):
             return True
         if b"anager" in data and _SENDS.search(data):
             return True
-        if any(name in data for name in _RAW_CONSUMERS) and _CONSUMER.search(data):
-            return True
-        if any(pattern.search(data) for pattern in _ASYNCIO_CALLS):
-            return True
+        if _may_consume(data):
+            if any(name in data for name in _RAW_CONSUMERS) and _CONSUMER.search(data):
+                return True
+            if any(pattern.search(data) for pattern in _ASYNCIO_CALLS):
+                return True
         return b"await" in data and self._awaits_something(data)
 
     def _awaits_something(self, data: bytes) -> bool:
@@ -144,16 +159,27 @@ class Patterns:
             for match in _ANY_IMPORT.finditer(data)
             for word in re.findall(rb"\w+", match.group(1))
         )
-        coroutines: dict[bytes, bool] = {}
+        nested: bool | None = None
+        defined: dict[bytes, frozenset[bytes]] = {}
         for offset in self._awaits(data, imported):
             match = _AWAIT.match(data, offset)
             assert match is not None
-            name = match.group("first")
-            if name is None or match.group("tail"):
+            name, tail = match.group("first", "tail")
+            own = name in (b"self", b"cls") and _METHOD_TAIL.fullmatch(tail)
+            if own:
+                name = own.group(1)
+            elif tail:
                 return True
-            if name not in coroutines:
-                coroutines[name] = _is_coroutine(name, data)
-            if not coroutines[name]:
+            if name is None:
+                return True
+            if name not in defined:
+                defined[name] = _coroutine_indents(name, data)
+            if own:
+                if nested is None:
+                    nested = _INNER_CLASS.search(data) is not None
+                if nested or not (defined[name] and _has_coroutine(name, data, offset)):
+                    return True
+            elif b"" not in defined[name] or _STAR.search(data):
                 return True
         return False
 
@@ -181,7 +207,7 @@ class Patterns:
                 for word in re.findall(rb"\w+", match.group(1))
             )
             yield from self._awaits(data, imported.union(local))
-        if b"async" in data or b"run_until" in data:
+        if _may_consume(data):
             for match in _CONSUMER.finditer(data):
                 yield match.start()
         has_factory = any(name in data for name in self._raw_names)
@@ -220,22 +246,45 @@ class Patterns:
                 yield match.start()
 
 
-def _is_coroutine(name: bytes, data: bytes) -> bool:
-    """Whether *name* can be nothing but an ``async def`` of the file: no more is ever done than to call it."""
-    defined = False
+def _may_consume(data: bytes) -> bool:
+    """Whether a call that takes an awaitable is looked for in *data* at all."""
+    return b"async" in data or b"run_until" in data
+
+
+def _coroutine_indents(name: bytes, data: bytes) -> frozenset[bytes]:
+    """What stands before each ``async def`` of *name*; nothing if more is ever done with it than to call it."""
+    indents: set[bytes] = set()
     at = data.find(name)
     while at >= 0:
         end = at + len(name)
         if not (_WORD.match(data, end) or _WORD.match(data, max(at - 1, 0), at)):
             if not _CALLED.match(data, end):
-                return False
+                return frozenset()
             before = _DEFINES.search(data, max(at - 40, 0), at)
             if before is not None:
                 if before.group("plain"):
-                    return False
-                defined = defined or before.group("indent") == b""
+                    return frozenset()
+                indents.add(before.group("indent"))
         at = data.find(name, end)
-    return defined and _STAR.search(data) is None
+    return frozenset(indents)
+
+
+def _has_coroutine(name: bytes, data: bytes, at: int) -> bool:
+    """Whether a class at column 0 has *at* in it, and an ``async def`` *name* as deep as its first method.
+
+    Of a file that has no other classes inside anything.
+    """
+    start = data.rfind(b"\nclass ", 0, at) + 1
+    first = _METHOD.search(data, start, at)
+    if (
+        first is None
+        or not data.startswith(b"class ", start)
+        or _OUTSIDE.search(data, start + 1, at)
+    ):
+        return False
+    after = _OUTSIDE.search(data, at)
+    wanted = b"\n" + first.group(1) + b"async def " + name + b"("
+    return data.find(wanted, start, after.start() if after else len(data)) >= 0
 
 
 def _encoded(names: Iterable[str]) -> list[bytes]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import codecs
 import re
-import symtable
 import warnings
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -21,6 +20,10 @@ MAX_BYTES: Final = 16 * 1024 * 1024
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _COOKIE: Final = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 _EMPTY: Final = re.compile(rb"[ \t\f]*(?:#.*)?$")
+#: The first line that :func:`check` gives a file, and what the compiler says to it.
+_REFUSED: Final = "from __future__ import braces\n"
+_REFUSAL: Final = "not a chance"
+_NUMBER: Final = re.compile(r"\d")
 
 
 class Unparsed(Exception):
@@ -139,15 +142,29 @@ def _cookie(data: bytes) -> str | None:
 
 
 def check(source: str | bytes) -> None:
-    """:exc:`Unparsed` exactly where :func:`parse` raises it, in less time: no tree is made."""
+    """:exc:`Unparsed` where :func:`parse` raises it, in less time: no tree is made.
+
+    But for what CPython's parser takes and only a tree of objects is too shallow for.
+    Bytes are UTF-8.
+    """
+    if isinstance(source, bytes) and source.startswith(codecs.BOM_UTF8):
+        parse(source)  # the mark must come first, and has a say in what a cookie may be
+        return
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # The shortest way through CPython's parser that gives no objects. It
-            # refuses more than the parser does (a name that is global and a
-            # parameter), so its errors are only a reason to look again.
-            symtable.symtable(source, "<audited>", "exec")  # type: ignore[arg-type]
-    except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
+            # A future that is always refused ends the compilation right after the
+            # parser: nothing else of it is wanted.
+            head = _REFUSED if isinstance(source, str) else _REFUSED.encode()
+            compile(head + source, "<audited>", "exec", dont_inherit=True)  # type: ignore[operator]
+    except SyntaxError as error:
+        if error.msg == _REFUSAL:
+            return
+        if error.lineno and not _NUMBER.search(error.msg):
+            # What it says of the text it says of the file, which starts a line later.
+            raise Unparsed(f"syntax error: {error.msg}", error.lineno - 1) from error
+        parse(source)
+    except (ValueError, OverflowError, RecursionError, MemoryError):
         parse(source)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 _Node = TypeVar("_Node", bound=ast.AST)
 
@@ -44,6 +44,14 @@ class _Operation(ast.NodeTransformer):
     def _here(self, node: ast.AST) -> bool:
         place = (getattr(node, "lineno", None), getattr(node, "col_offset", None))
         return place == (self.surgery.line, self.surgery.column)
+
+    def visit(self, node: ast.AST) -> Any:
+        # Only the statements around the line are gone into.
+        if isinstance(node, ast.stmt) and not getattr(node, "decorator_list", ()):
+            end = node.end_lineno
+            if end is not None and not node.lineno <= self.surgery.line <= end:
+                return node
+        return super().visit(node)
 
     def visit_Await(self, node: ast.Await) -> ast.AST:
         self.generic_visit(node)
