@@ -85,6 +85,34 @@ def test_a_burst_arrives_whole_and_in_order(run: Main) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("before", [0, 1, 5, 50])
+def test_the_rest_of_a_burst_leaves_together(run: Main, before: int) -> None:
+    """The first at once, the rest at the turn's end, after a pause as well as in a stream.
+
+    Where events came fast but one to a turn, up to seven more may leave at once.
+    """
+
+    async def main() -> None:
+        manager, line, _ = await connected()
+        for _ in range(before):
+            manager.emit_event("lone", {})
+            await asyncio.sleep(0)
+        line.read_now()
+        for pause, most in ((0, 1 if before < 8 else 8), (0.01, 1)):
+            await asyncio.sleep(pause)
+            for n in range(32):
+                manager.emit_event("x", {"n": n})
+            at_once = events(line.read_now())
+            assert 1 <= len(at_once) <= most
+            await turns(3)
+            rest = events(line.read_now())
+            assert [event["payload"]["n"] for event in at_once + rest] == list(range(32))
+        assert line.by_library == 0
+        await line.shut()
+
+    run(main)
+
+
 def test_from_other_threads_it_is_written_on_the_owners_thread(run: Main) -> None:
     async def main() -> None:
         manager, line, _ = await connected()

@@ -8,6 +8,8 @@
 #include "writer.h"
 
 #define WSM_TICK_SLOW 50000000 /* ns: somebody has been waiting for long */
+#define WSM_ALONE 8 /* turns with one event: so will be the next */
+#define WSM_UNASKED 7 /* sends, then one asks again */
 
 /* Add the connection if there is something to write and nobody does. */
 static void
@@ -25,6 +27,24 @@ turn_add(WsmBatch *batch, WsmConnection *connection)
     }
 }
 
+/* What the next events can learn from this turn: was there but one? */
+static void
+turn_learn(const WsmConnection *connection)
+{
+    WsmChannel *channel = connection->channel;
+    if (channel == NULL) {
+        return;
+    }
+    if (connection->outbox.count > 0) {
+        channel->alone = 0;
+        channel->unasked = 0;
+    }
+    else if (++channel->alone >= WSM_ALONE) {
+        channel->alone = WSM_ALONE;
+        channel->unasked = WSM_UNASKED;
+    }
+}
+
 static int
 turn_collect(WsmBatch *batch, WsmPost *post)
 {
@@ -39,6 +59,7 @@ turn_collect(WsmBatch *batch, WsmPost *post)
         connection->wake_next = NULL;
         wsm_lock(connection->lock);
         connection->waking = false;
+        turn_learn(connection);
         wsm_unlock(connection->lock);
         if (result == 0) {
             turn_add(batch, connection);
