@@ -46,7 +46,7 @@ folder=$work/clean
 "$tree/ci/build_core.sh" "$python" "$folder" -fsanitize=thread
 mkdir "$folder/reports"
 status=0
-for what in "races.py $seconds 8" "storm.py 8 500"; do
+for what in "races.py $seconds 8" "forget.py 20 6" "storm.py 8 500"; do
     read -ra words <<<"$what"
     printf 'tsan: %s\n' "$what"
     run "$folder" "${words[@]}" || status=$?

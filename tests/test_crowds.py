@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+import sysconfig
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+#: Bytes of resident memory for a user and its connection. Without the GIL each object's head is
+#: larger, and the heap is another one, where less that was freed before is used again.
+EACH = 1152 if sysconfig.get_config_var("Py_GIL_DISABLED") else 1024
 
 
 def figures(outcome: Any) -> dict[str, float]:
@@ -79,7 +84,7 @@ def test_nineteen_thousand_connections(isolated: Callable[..., Any]) -> None:
     print(outcome.out)
     seen = figures(outcome)
     assert seen["clients"] == 19_000
-    assert seen["registry_bytes_each"] <= 1024
+    assert seen["registry_bytes_each"] <= EACH
 
 
 @pytest.mark.soak

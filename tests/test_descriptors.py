@@ -55,6 +55,14 @@ def test_control_the_tripwire_trips(nursery: Any, run_isolated: Callable[..., An
     assert outcome.status == -signal.SIGABRT, outcome.explain()
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+def test_control_a_late_end_is_seen(run_isolated: Callable[..., Any], loop: str) -> None:
+    outcome = run_isolated("descriptors.py", 5, loop, "late", timeout=100)
+    assert outcome.status == 1, outcome.explain()
+    assert float(re.findall(r"end after ([\d.]+) ms", outcome.out)[0]) > 100
+    assert int(re.findall(r"clock (\d+) later", outcome.out)[0]) > 1
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("loop", LOOPS)

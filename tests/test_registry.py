@@ -324,6 +324,10 @@ def test_control_a_core_that_forgets_the_fork_is_caught(
     assert not outcome.ok, outcome.explain()
 
 
+def test_a_child_may_forget_while_it_looks_up(isolated: Callable[..., Any]) -> None:
+    assert "bad 0" in isolated("forget.py", 2, 4, timeout=60).out
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
 def test_a_thousand_forks(isolated: Callable[..., Any]) -> None:

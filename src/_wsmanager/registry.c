@@ -282,11 +282,15 @@ static WsmManager *
 registry_ancestor(WsmRegistry *self, PyObject *key)
 {
     PyObject *found = NULL;
-    if (self->ancestors == NULL ||
-        PyDict_Pop(self->ancestors, key, &found) <= 0) {
-        return NULL;
+
+    /* Held: a reset in another thread lets go of the table meanwhile. */
+    wsm_lock(&self->lock);
+    PyObject *ancestors = Py_XNewRef(self->ancestors);
+    wsm_unlock(&self->lock);
+    if (ancestors != NULL && PyDict_Pop(ancestors, key, &found) > 0) {
+        wsm_manager_forget((WsmManager *)found);
     }
-    wsm_manager_forget((WsmManager *)found);
+    Py_XDECREF(ancestors);
     return (WsmManager *)found;
 }
 

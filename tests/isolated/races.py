@@ -23,7 +23,8 @@ deadline = time.monotonic() + SECONDS
 done = {}
 foreign = []
 twins = []
-resets = [0]
+counting = threading.Lock()
+resets = {"begun": 0, "ended": 0}
 
 
 class Socket:
@@ -111,10 +112,10 @@ def look(n):
 
 def passers_by(n):
     """Users that never come back: the registry lets them go, in any thread."""
-    before = resets[0]
+    ended, begun = resets["ended"], resets["begun"]  # in this order: equal, none was under way
     held = wsmanager.get_websocket_manager(f"passer-{n % 300}")
     again = wsmanager.get_websocket_manager(f"passer-{n % 300}")
-    if again is not held and resets[0] == before:
+    if again is not held and ended == begun == resets["begun"]:
         twins.append(n)
 
 
@@ -182,9 +183,12 @@ def broadcast(n):
 
 def forget(n):
     if n % 40 == 0:
-        resets[0] += 1
+        # Not held meanwhile: resets may meet one another.
+        with counting:
+            resets["begun"] += 1
         wsmanager.reset_manager_registry()
-        resets[0] += 1
+        with counting:
+            resets["ended"] += 1
     elif n % 40 == 20:
         gc.collect()
 
