@@ -11,7 +11,8 @@ set -euo pipefail
 tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 work=$tree/build/run/valgrind
 rounds=${1:-40}
-python=${PYTHON:-python3}
+# The interpreter itself: of a script that starts it valgrind would watch the shell.
+python=$("${PYTHON:-python3}" -c 'import sys; print(sys.executable)')
 export CC=${CC:-gcc}
 
 command -v valgrind >/dev/null || {
