@@ -3,7 +3,7 @@
 argv: how many reused numbers, "asyncio" or "uvloop", and a control. Prints the counts; exits 1
 if a byte of A's reached B's peer or if A's peer saw the end later than 100 ms after the close.
 This thread looks for the end without a pause, so its own time says how long it took; a busy
-machine makes some later by the clock, which more than one in a thousand may not be. The control
+machine makes some later by the clock, which more than one in twenty may not be. The control
 "late" keeps a second number of A's socket for a while, as a core with a duplicate would.
 """
 
@@ -21,7 +21,7 @@ WANTED = int(sys.argv[1])
 CONTROL = len(sys.argv) > 3 and sys.argv[3] == "late"
 SECRET = b"SECRET-OF-A"
 LATE = 0.1  # seconds
-RARE = 1000
+RARE = 20
 stop = threading.Event()
 wsmanager.configure(journal_max_events=0)
 
