@@ -52,7 +52,9 @@ def test_control_the_tripwire_trips(nursery: Any, run_isolated: Callable[..., An
     outcome = run_isolated(
         "descriptors.py", 50, "asyncio", package=nursery.package("KEEP_FD+COOKIE"), timeout=100
     )
-    assert outcome.status == -signal.SIGABRT, outcome.explain()
+    assert "a write to another connection's socket" in outcome.err, outcome.explain()
+    # CPython may fall over itself while it says where the other threads are.
+    assert outcome.status in (-signal.SIGABRT, -signal.SIGSEGV), outcome.explain()
 
 
 @pytest.mark.parametrize("loop", LOOPS)

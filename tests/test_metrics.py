@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 from support.children import ISOLATED
 from support.sockets import FailingSocket, HangingSocket, StarletteSocket
@@ -244,8 +246,10 @@ class Worker:
     def scrape(self) -> str:
         self.say("scrape")
         assert self.process.stdout is not None
-        lines = list(iter(self.process.stdout.readline, "# EOF\n"))
-        assert "" not in lines, "the worker has died"
+        lines = []
+        while (line := self.process.stdout.readline()) != "# EOF\n":
+            assert line, "the worker has died"
+            lines.append(line)
         return "".join(lines)
 
     def end(self) -> None:
@@ -314,6 +318,22 @@ def test_a_forked_worker_publishes_by_itself(tmp_path: Path) -> None:
         if child is not None:
             os.kill(child, 9)
         parent.end()
+
+
+def test_a_file_that_is_just_being_made_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process makes its file empty and gives it a size after that."""
+    worker = Worker(tmp_path, 10, 1)
+    try:
+        check(worker.scrape(), 10, 1, 1)
+        (tmp_path / "counter_999999999.db").touch()
+        check(worker.scrape(), 10, 1, 1)
+    finally:
+        worker.end()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    with pytest.raises(struct.error):  # the library's own collector stumbles over it
+        list(MultiProcessCollector(None).collect())
 
 
 def test_control_without_publishing_the_others_are_not_seen(tmp_path: Path) -> None:

@@ -187,11 +187,24 @@ def _parts(family: metrics.Family) -> Iterator[tuple[metrics.Sample, float]]:
             yield sample, sample.value
 
 
+def _begun_files() -> list[str]:
+    """The files of the processes, but those that one is making just now: they are empty."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
+    begun = []
+    for path in glob.glob(os.path.join(glob.escape(folder), "*.db")):
+        try:
+            if os.path.getsize(path) > 0:
+                begun.append(path)
+        except FileNotFoundError:
+            continue  # of a process that has ended meanwhile
+    return begun
+
+
 class _Ours(Collector):
     """Of all that the processes have published, what is wsmanager's."""
 
     def collect(self) -> Iterable[Metric]:
-        for metric in MultiProcessCollector(None).collect():  # type: ignore[no-untyped-call]
+        for metric in MultiProcessCollector.merge(_begun_files()):  # type: ignore[no-untyped-call]
             if metric.name.startswith("wsmanager_"):
                 yield metric
 
