@@ -47,7 +47,7 @@ tsan: ## ThreadSanitizer; PYTHON=... built with it; ARGS=660 for the long form
 valgrind: ## memcheck over every call of the core, and its controls
 	@ci/valgrind.sh $(ARGS)
 
-fuzz: ## libFuzzer with ASan and UBSan over the parsers in C; ARGS=SECONDS each
+fuzz: ## libFuzzer with ASan and UBSan over the parsers in C; ARGS=RUNS each
 	@ci/fuzz.sh $(ARGS)
 
 soak: ## the long forms of the promises, an hour or more; tabulated
