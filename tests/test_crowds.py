@@ -37,10 +37,12 @@ def test_control_a_crowd_that_suffers_is_caught(
     nursery: Any, run_isolated: Callable[..., Any], plant: str
 ) -> None:
     """A core that lets nobody go; and one that sends what waits in the wrong order."""
-    outcome = run_isolated(
-        "crowd.py", 60, 1, 10, 3, 300, 1.0, package=nursery.package(plant), timeout=100
-    )
-    assert outcome.status == 1, outcome.explain()
+    package = nursery.package(plant)
+    for _ in range(3):  # events must come to wait for each other, which is up to the machine
+        outcome = run_isolated("crowd.py", 60, 1, 10, 3, 300, 1.0, package=package, timeout=100)
+        if outcome.status == 1:
+            return
+    raise AssertionError(outcome.explain())
 
 
 def test_resets_and_frozen_clients_are_noticed(isolated: Callable[..., Any]) -> None:
