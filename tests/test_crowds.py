@@ -38,8 +38,8 @@ def test_control_a_crowd_that_suffers_is_caught(
 ) -> None:
     """A core that lets nobody go; and one that sends what waits in the wrong order."""
     package = nursery.package(plant)
-    for _ in range(3):  # events must come to wait for each other, which is up to the machine
-        outcome = run_isolated("crowd.py", 60, 1, 10, 3, 300, 1.0, package=package, timeout=100)
+    for rate in (300, 1500, 3000):  # events must come to wait for each other
+        outcome = run_isolated("crowd.py", 60, 1, 10, 3, rate, 1.0, package=package, timeout=100)
         if outcome.status == 1:
             return
     raise AssertionError(outcome.explain())
