@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from support.children import Outcome, run_child
 from support.faults import compile_faultio, preload
 from support.loops import LoopThread, loop_factories
 from support.plants import Nursery
+from support.sanitizers import SANITIZED
 
 import wsmanager
 
@@ -115,7 +115,7 @@ def run_faulty(faultio: Path, run_isolated: Callable[..., Outcome]) -> Callable[
 @pytest.fixture(scope="session")
 def nursery(tmp_path_factory: pytest.TempPathFactory) -> Nursery:
     """Builds of the core with a known bug in."""
-    if os.environ.get("WSMANAGER_SANITIZE"):
+    if SANITIZED:
         pytest.skip("the controls compile a plain core, which a sanitizer's run cannot load")
     nursery = Nursery(tmp_path_factory.mktemp("plants"))
     if not nursery.available:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from support.children import START
+from support.sanitizers import SANITIZED
 from support.waiting import eventually_sync
 
 TESTS = Path(__file__).parent
@@ -63,9 +64,7 @@ def test_control_a_plain_child_outlives_its_parent(tmp_path: Path) -> None:
         os.kill(child, signal.SIGKILL)
 
 
-@pytest.mark.skipif(
-    bool(os.environ.get("WSMANAGER_SANITIZE")), reason="a sanitizer reserves terabytes for itself"
-)
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer reserves terabytes for itself")
 def test_a_childs_memory_is_limited(run_isolated: Callable[..., Any]) -> None:
     script = "import sys\ntry:\n    bytearray(2 << 30)\nexcept MemoryError:\n    sys.exit(7)\n"
     assert run_isolated(script, memory=1 << 30).status == 7

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 
 import pytest
 from support.children import Outcome
 from support.plants import Nursery
+from support.sanitizers import in_plain_memory
 
 Isolated = Callable[..., Outcome]
 DAY = 86_400_000  # 24 hours at 1,000 events a second
-in_plain_memory = pytest.mark.skipif(
-    bool(os.environ.get("WSMANAGER_SANITIZE")),
-    reason="a sanitizer keeps freed memory back, so memory cannot be measured under it",
-)
 
 
 @pytest.mark.timeout(180)

@@ -21,16 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
     rule,
-    run_state_machine_as_test,
 )
 from support.children import Outcome
+from support.machines import run_machines
 from support.plants import Nursery
 from support.sockets import StarletteSocket
 from support.waiting import eventually
@@ -497,37 +496,16 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.loop.close()
 
 
-def run_machines(
-    examples: int,
-    steps: int,
-    machine: type[DeliveryMachine] = DeliveryMachine,
-    *,
-    control: bool = False,
-) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            database=None,
-            derandomize=control,  # it has to fail, always alike; how short it fails is no matter
-            phases=[Phase.generate] if control else [Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-
-
 @pytest.mark.timeout(180)
 def test_delivery_machines() -> None:
     """The short form."""
-    run_machines(60, 50)
+    run_machines(DeliveryMachine, 60, 50)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(14_400)
 def test_ten_thousand_delivery_machines() -> None:
-    run_machines(10_000, 60)
+    run_machines(DeliveryMachine, 10_000, 60)
 
 
 # -- controls ------------------------------------------------------------------------
@@ -562,7 +540,7 @@ class CleansIds(Backend):
 def test_control_a_wrong_use_is_found(bug: type[Backend]) -> None:
     machine = type("Buggy", (DeliveryMachine,), {"backend": bug()})
     with pytest.raises(BaseException) as caught:
-        run_machines(200, 40, machine, control=True)
+        run_machines(machine, 200, 40, control=True)
     assert not isinstance(caught.value, KeyboardInterrupt)
 
 
@@ -573,7 +551,7 @@ def test_control_a_planted_bug_is_found(
 ) -> None:
     paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     outcome = run_isolated(
-        "import test_delivery_machine as m; m.run_machines(300, 50, control=True)",
+        "import test_delivery_machine as m; m.run_machines(m.DeliveryMachine, 300, 50, control=True)",
         package=nursery.package(plant),
         env={"PYTHONPATH": paths},
         timeout=200,

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.sanitizers import SANITIZED
 
 PROJECT = Path(__file__).resolve().parents[1]
 SCRIPT = PROJECT / "ci" / "fuzz.sh"
@@ -29,9 +30,7 @@ def clang_with_fuzzer(folder: Path) -> str | None:
 
 @pytest.mark.timeout(400)
 @pytest.mark.skipif(not SCRIPT.is_file(), reason="the fuzz targets are not beside these tests")
-@pytest.mark.skipif(
-    bool(os.environ.get("WSMANAGER_SANITIZE")), reason="the targets bring sanitizers of their own"
-)
+@pytest.mark.skipif(SANITIZED, reason="the targets bring sanitizers of their own")
 def test_what_is_parsed_in_c_has_the_answers_of_its_oracle(tmp_path: Path) -> None:
     clang = clang_with_fuzzer(tmp_path)
     if clang is None:

@@ -8,10 +8,10 @@ import threading
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from support.loops import LoopThread
+from support.machines import run_machines
 from support.sockets import StarletteSocket, SyncSocket
 from support.waiting import eventually_sync
 
@@ -186,24 +186,6 @@ class IsolationMachine(RuleBasedStateMachine):
         wsmanager.reset_manager_registry()
         self.loop.run_until_complete(asyncio.sleep(0))
         self.loop.close()
-
-
-def run_machines(
-    machine: type[IsolationMachine], examples: int, steps: int, *, control: bool = False
-) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            database=None,
-            # A control has to fail, always alike; how short it fails is no matter.
-            derandomize=control,
-            phases=[Phase.generate] if control else [Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
 
 
 @pytest.mark.timeout(180)

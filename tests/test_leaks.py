@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support.sanitizers import in_plain_memory
 
-pytestmark = pytest.mark.skipif(
-    bool(os.environ.get("WSMANAGER_SANITIZE")),
-    reason="a sanitizer keeps freed memory back, so memory cannot be measured under it",
-)
+pytestmark = in_plain_memory
 
 CALLS = [
     "get", "acquire", "connect", "emit", "emit unawaited", "emit dict", "emit rich",

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support.sanitizers import in_plain_memory
 
 import wsmanager
 from wsmanager import get_websocket_manager
 
 CASES = ["outbox", "mailbox", "journal", "budget"]
 
-measured = pytest.mark.skipif(
-    bool(os.environ.get("WSMANAGER_SANITIZE")),
-    reason="a sanitizer keeps freed memory back, so memory cannot be measured under it",
-)
 
-
-@measured
+@in_plain_memory
 @pytest.mark.parametrize("case", CASES)
 def test_memory_stays_below_the_limit(isolated: Callable[..., Any], case: str) -> None:
     """What waits for a frozen tab, for a loop that does not turn, for a user who is away, for all."""
     isolated("limits.py", case, 8, timeout=100)
 
 
-@measured
+@in_plain_memory
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("case", CASES)
 def test_control_a_limit_that_is_not_kept_is_caught(
@@ -36,7 +31,7 @@ def test_control_a_limit_that_is_not_kept_is_caught(
     assert outcome.status == 1, outcome.explain()
 
 
-@measured
+@in_plain_memory
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("case", CASES)

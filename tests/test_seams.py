@@ -18,6 +18,7 @@ import pytest
 from support.children import Outcome
 from support.loops import LoopThread
 from support.plants import Nursery
+from support.sanitizers import SANITIZED
 from support.sockets import StarletteSocket, SyncSocket
 from support.waiting import eventually, eventually_sync
 
@@ -157,7 +158,7 @@ async def finish(clients: list[Returning]) -> None:
 
 
 @pytest.mark.skipif(
-    bool(os.environ.get("WSMANAGER_SANITIZE")),
+    SANITIZED,
     reason="under a sanitizer clients cannot keep up with the storm; test_resume.py has a smaller one",
 )
 @pytest.mark.timeout(180)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support.sanitizers import SANITIZED
 
 pytestmark = pytest.mark.skipif(
-    bool(os.environ.get("WSMANAGER_SANITIZE")),
+    SANITIZED,
     reason="a sanitizer's runtime stands before the library that makes the calls fail",
 )
 

@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from .sanitizers import SANITIZED
+
 ISOLATED = Path(__file__).resolve().parents[1] / "isolated"
 START = Path(__file__).resolve().parent / "start.py"
 #: Bytes of address space: many times what any script needs, far below what a machine has.
@@ -48,7 +50,7 @@ def run_child(
     take *memory* bytes of address space (under a sanitizer, which reserves
     terabytes for itself, as many as it likes).
     """
-    if os.environ.get("WSMANAGER_SANITIZE"):
+    if SANITIZED:
         memory = 0
     command = [sys.executable, "-I", "-S", str(START), str(os.getpid()), str(memory)]
     command += [sys.executable, "-X", "faulthandler", *python]
