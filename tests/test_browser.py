@@ -210,18 +210,23 @@ async def test_a_half_open_link_is_noticed_and_resumed(browser: Browser) -> None
         assert "heartbeat timeout" in reasons
 
 
+async def patient(page: Page) -> None:
+    """Another client in the page, which waits for minutes before it comes back."""
+    await page.evaluate(
+        "import('/module/wsmanager.js').then(({connect}) => { client.close(); "
+        "window.client = connect('/ws?user=ann', {minDelay: 600000, maxDelay: 600000}); })"
+    )
+    await page.until("client.state === 'open'")
+    await page.evaluate("void (Math.random = () => 0.9)")
+
+
 async def test_back_online_it_does_not_wait(browser: Browser) -> None:
     """Waiting for minutes: the browser's event that the network is back ends the wait."""
     with serving() as server:
         manager = get_websocket_manager("ann")
         page = await browser.open(f"{server.http}/?user=ann")
         await ready(page)
-        await page.evaluate(
-            "import('/module/wsmanager.js').then(({connect}) => { client.close(); "
-            "window.client = connect('/ws?user=ann', {minDelay: 600000, maxDelay: 600000}); })"
-        )
-        await page.until("client.state === 'open'")
-        await page.evaluate("void (Math.random = () => 0.9)")
+        await patient(page)
         manager.close_all_connections(1012, "service restart")
         await page.until("client.state === 'waiting'")
         await page.offline()
@@ -243,12 +248,7 @@ async def test_a_page_that_is_shown_again_does_not_wait(browser: Browser) -> Non
         manager = get_websocket_manager("ann")
         page = await browser.open(f"{server.http}/?user=ann")
         await ready(page)
-        await page.evaluate(
-            "import('/module/wsmanager.js').then(({connect}) => { client.close(); "
-            "window.client = connect('/ws?user=ann', {minDelay: 600000, maxDelay: 600000}); })"
-        )
-        await page.until("client.state === 'open'")
-        await page.evaluate("void (Math.random = () => 0.9)")
+        await patient(page)
         other = await browser.open("about:blank")
         await page.until("document.visibilityState === 'hidden'")
         manager.close_all_connections(1012, "service restart")

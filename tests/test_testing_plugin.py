@@ -263,6 +263,19 @@ def test_found_by_its_entry_point(
     result.assert_outcomes(passed=1)
 
 
+def run_script(script: str, folder: Path) -> None:
+    """In a process of its own, which has to end well."""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_helpers_need_no_pytest(tmp_path: Path) -> None:
     """Importing wsmanager.testing without pytest gives them; the plugin says what it lacks."""
     script = """
@@ -285,15 +298,7 @@ except ImportError as error:
 else:
     raise SystemExit("the plugin was imported without pytest")
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_script(script, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -321,15 +326,7 @@ except ImportError as error:
 else:
     raise SystemExit("no error")
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_script(script, tmp_path)
 
 
 def test_every_name_is_there() -> None:

@@ -187,11 +187,16 @@ def _parts(family: metrics.Family) -> Iterator[tuple[metrics.Sample, float]]:
             yield sample, sample.value
 
 
+def _files(pattern: str) -> list[str]:
+    """Those of the processes' files whose names fit."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
+    return glob.glob(os.path.join(glob.escape(folder), pattern))
+
+
 def _begun_files() -> list[str]:
     """The files of the processes, but those that one is making just now: they are empty."""
-    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
     begun = []
-    for path in glob.glob(os.path.join(glob.escape(folder), "*.db")):
+    for path in _files("*.db"):
         try:
             if os.path.getsize(path) > 0:
                 begun.append(path)
@@ -219,12 +224,11 @@ def aggregated() -> tuple[str, bytes]:
 
 def forget_the_dead() -> None:
     """Take the gauges of processes that are no more out of the sum."""
-    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
-    for path in glob.glob(os.path.join(glob.escape(folder), "gauge_live*_*.db")):
+    for path in _files("gauge_live*_*.db"):
         found = re.fullmatch(r"gauge_live[a-z]+_(\d+)\.db", os.path.basename(path))
         if found is not None and not _is_alive(int(found[1])):
             try:
-                mark_process_dead(int(found[1]), folder)  # type: ignore[no-untyped-call]
+                mark_process_dead(int(found[1]), os.path.dirname(path))  # type: ignore[no-untyped-call]
             except FileNotFoundError:
                 continue  # another worker was faster
 

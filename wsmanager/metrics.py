@@ -105,14 +105,11 @@ def _connections(counters: Mapping[str, Any]) -> Iterator[Family]:
     yield _one(
         "wsmanager_connections_opened_total", "counter", "Connections added.", counters["opened"]
     )
-    yield Family(
-        "wsmanager_connections_closed_total", "counter",
+    yield _by_two(
+        "wsmanager_connections_closed_total",
         "Connections that ended, by reason and by close code: none where nobody said one.",
-        tuple(
-            Sample(count, (("code", code), ("reason", reason)))
-            for reason, codes in counters["closed_codes"].items()
-            for code, count in {"none": 0, **codes}.items()
-        ),
+        "reason", "code",
+        {reason: {"none": 0, **codes} for reason, codes in counters["closed_codes"].items()},
     )  # fmt: skip
     yield _histogram(
         "wsmanager_connection_duration_seconds", "How long connections lasted.",
@@ -137,14 +134,9 @@ def _events(counters: Mapping[str, Any]) -> Iterator[Family]:
         "Events a connection did not get because it ended or its send failed.",
         "event", counters["failed"],
     )  # fmt: skip
-    yield Family(
-        "wsmanager_events_dropped_total", "counter",
-        "Events a slow connection did not get, by its policy.",
-        tuple(
-            Sample(count, (("event", event), ("reason", reason)))
-            for reason, events in counters["dropped"].items()
-            for event, count in events.items()
-        ),
+    yield _by_two(
+        "wsmanager_events_dropped_total", "Events a slow connection did not get, by its policy.",
+        "reason", "event", counters["dropped"],
     )  # fmt: skip
     yield _histogram(
         "wsmanager_emit_to_write_seconds", "From an event's emit to its write to a transport.",
@@ -240,6 +232,18 @@ def _one(name: str, kind: Kind, text: str, value: float, merge: Merge = "livesum
 def _by(name: str, kind: Kind, text: str, label: str, values: Mapping[str, float]) -> Family:
     samples = tuple(Sample(value, ((label, key),)) for key, value in values.items())
     return Family(name, kind, text, samples)
+
+
+def _by_two(
+    name: str, text: str, outer: str, inner: str, values: Mapping[str, Mapping[str, float]]
+) -> Family:
+    """A counter with two labels, the inner one first, as their names sort."""
+    samples = tuple(
+        Sample(value, ((inner, key), (outer, group)))
+        for group, members in values.items()
+        for key, value in members.items()
+    )
+    return Family(name, "counter", text, samples)
 
 
 def _histogram(name: str, text: str, counted: Mapping[str, Any], octaves: Sequence[int]) -> Family:

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .sanitizers import SANITIZED
+from support.sanitizers import SANITIZED
 
 ISOLATED = Path(__file__).resolve().parents[1] / "isolated"
 START = Path(__file__).resolve().parent / "start.py"
