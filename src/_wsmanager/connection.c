@@ -279,14 +279,8 @@ wsm_connection_settle(WsmConnection *self, WsmEvent *event, WsmOutcome outcome,
 void
 wsm_connection_sent(WsmConnection *self, WsmEvent *event, int64_t now)
 {
-    WsmCounters *counters = self->state->counters;
-
-    self->state->totals.sent++;
-    wsm_add(&counters->sent[event->kind], 1);
-    if (event->numbered && event->seq > self->replayed_to) {
-        wsm_histogram_add(&counters->emit_to_write, now - event->emitted_at,
-                          1);
-    }
+    wsm_event_written(event, 1, now,
+                      event->numbered && event->seq > self->replayed_to);
     wsm_connection_settle(self, event, WSM_SENT, NULL);
 }
 

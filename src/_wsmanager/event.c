@@ -223,6 +223,19 @@ event_move(WsmEvent *event, WsmOutcome outcome, int32_t n)
 }
 
 void
+wsm_event_written(WsmEvent *event, uint32_t n, int64_t now, bool timed)
+{
+    WsmCounters *counters = event->state->counters;
+
+    event->state->totals.sent += n;
+    wsm_add(&counters->sent[event->kind], n);
+    if (timed) {
+        wsm_histogram_add(&counters->emit_to_write, now - event->emitted_at,
+                          n);
+    }
+}
+
+void
 wsm_event_sent(WsmEvent *event, int32_t n)
 {
     wsm_waiters_wake(event->state, event_move(event, WSM_SENT, n), Py_True);

@@ -92,6 +92,10 @@ void wsm_event_count(WsmEvent *event, WsmOutcome outcome, int32_t n);
 void wsm_event_settle(WsmEvent *event, PyObject *connection_id,
                       WsmOutcome outcome, const char *reason);
 
+/* Count n connections that took it, written at now (ns); timed: when it was
+ * emitted, not when it was replayed. Settles nothing. */
+void wsm_event_written(WsmEvent *event, uint32_t n, int64_t now, bool timed);
+
 /* n connections that had it queued took it; of an event without detail. */
 void wsm_event_sent(WsmEvent *event, int32_t n);
 

@@ -3,7 +3,6 @@
 #include "pump.h"
 
 #include "compat.h"
-#include "counters.h"
 #include "send.h"
 
 #define WSM_PUMP_LEAST 4 /* jobs: for fewer it does not pay */
@@ -30,20 +29,15 @@ typedef struct {
 static void
 pump_settle(WsmPump *self)
 {
-    WsmState *state = self->drive->state;
-    WsmEvent *event = self->event;
     uint32_t sent = self->sent;
 
     if (sent == 0) {
         return;
     }
     self->sent = 0;
-    state->totals.sent += sent;
-    state->totals.generic += sent;
-    wsm_add(&state->counters->sent[event->kind], sent);
-    wsm_histogram_add(&state->counters->emit_to_write,
-                      wsm_now_ns() - event->emitted_at, sent);
-    wsm_event_sent(event, (int32_t)sent);
+    self->drive->state->totals.generic += sent;
+    wsm_event_written(self->event, sent, wsm_now_ns(), true);
+    wsm_event_sent(self->event, (int32_t)sent);
 }
 
 /* The connection's writer is done, unless more has come for it meanwhile. */
