@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import doctest
 import importlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -110,45 +111,42 @@ async def test_two_tabs_and_a_stranger(chat: ModuleType, tmp_path: Path, ws: str
             assert await types(stranger) == []
 
 
-async def test_a_lost_connection(chat: ModuleType, tmp_path: Path) -> None:
-    """Step 4: events emitted while the network is gone are there when it is back."""
+@contextlib.asynccontextmanager
+async def in_mid_run(chat: ModuleType, folder: Path) -> AsyncIterator[Page]:
+    """One tab, which shows the first two events of a run."""
     with UvicornServer(chat.app) as server:
-        async with chromium(tmp_path) as browser:
+        async with chromium(folder) as browser:
             tab = await open_chat(browser, server)
             await asyncio.to_thread(_wait_for_connections, "ann", 1)
             await ask(tab)
             await shows(tab, 2)
-            manager = chat.get_websocket_manager("ann")
-            manager.close_all_connections(1012, "gone for a moment")
-            await shows(tab, len(AGENT_EVENTS))
-            assert await types(tab) == list(AGENT_EVENTS)
+            yield tab
+
+
+async def test_a_lost_connection(chat: ModuleType, tmp_path: Path) -> None:
+    """Step 4: events emitted while the network is gone are there when it is back."""
+    async with in_mid_run(chat, tmp_path) as tab:
+        manager = chat.get_websocket_manager("ann")
+        manager.close_all_connections(1012, "gone for a moment")
+        await shows(tab, len(AGENT_EVENTS))
+        assert await types(tab) == list(AGENT_EVENTS)
 
 
 async def test_a_reload_in_mid_run(chat: ModuleType, tmp_path: Path) -> None:
     """Step 5: the later page has all five, once and in order, after a reload."""
     (tmp_path / "chat.html").write_text(versions("chat.html")[1])
-    with UvicornServer(chat.app) as server:
-        async with chromium(tmp_path) as browser:
-            tab = await open_chat(browser, server)
-            await asyncio.to_thread(_wait_for_connections, "ann", 1)
-            await ask(tab)
-            await shows(tab, 2)
-            await tab.reload()
-            await shows(tab, len(AGENT_EVENTS))
-            assert await types(tab) == list(AGENT_EVENTS)
+    async with in_mid_run(chat, tmp_path) as tab:
+        await tab.reload()
+        await shows(tab, len(AGENT_EVENTS))
+        assert await types(tab) == list(AGENT_EVENTS)
 
 
 async def test_control_the_first_page_forgets(chat: ModuleType, tmp_path: Path) -> None:
     """Without step 5 the reload loses what was shown: the test above would see it."""
-    with UvicornServer(chat.app) as server:
-        async with chromium(tmp_path) as browser:
-            tab = await open_chat(browser, server)
-            await asyncio.to_thread(_wait_for_connections, "ann", 1)
-            await ask(tab)
-            await shows(tab, 2)
-            await tab.reload()
-            await tab.until(f"document.body.textContent.includes('{AGENT_EVENTS[-1]}')")
-            assert len(await types(tab)) < len(AGENT_EVENTS)
+    async with in_mid_run(chat, tmp_path) as tab:
+        await tab.reload()
+        await tab.until(f"document.body.textContent.includes('{AGENT_EVENTS[-1]}')")
+        assert len(await types(tab)) < len(AGENT_EVENTS)
 
 
 def _wait_for_connections(user: str, count: int) -> None:
