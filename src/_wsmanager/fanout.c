@@ -12,6 +12,7 @@
 /* With so much waiting in one loop turn, the turn's end is not waited for. */
 #define WSM_FLUSH_EVENTS 256
 #define WSM_FLUSH_BYTES (256 * 1024)
+#define WSM_FANOUT_AHEAD 8 /* connections: fetched while this one is seen to */
 
 typedef struct {
     WsmState *state;
@@ -67,15 +68,10 @@ fanout_wake_locked(WsmFanout *fan, WsmConnection *connection)
     }
 }
 
+/* It goes through the outbox. */
 static void
-fanout_one_locked(WsmFanout *fan, WsmConnection *connection)
+fanout_queue_locked(WsmFanout *fan, WsmConnection *connection)
 {
-    if (fanout_is_idle(fan, connection)) {
-        connection->busy = true;
-        wsm_batch_add(&fan->batch, connection, fan->event);
-        fan->tally[WSM_QUEUED]++;
-        return;
-    }
     WsmOutcome outcome =
         wsm_connection_push_locked(connection, fan->event, &fan->dropped);
     fan->tally[outcome]++;
@@ -111,6 +107,37 @@ fanout_keep_locked(WsmFanout *fan)
     }
 }
 
+static void
+fanout_each_locked(WsmFanout *fan, const WsmRoster *roster)
+{
+    WsmEvent *event = fan->event;
+    const bool filtered = event->only != NULL || event->thread_id != NULL;
+    int32_t idle = 0;
+
+    for (Py_ssize_t i = 0, n = roster->count; i < n; i++) {
+        WsmConnection *connection = (WsmConnection *)roster->items[i];
+        if (n - i > WSM_FANOUT_AHEAD) {
+            const WsmConnection *soon =
+                (WsmConnection *)roster->items[i + WSM_FANOUT_AHEAD];
+            __builtin_prefetch(&soon->loop);
+            __builtin_prefetch(&soon->replayed_to);
+        }
+        if (filtered ? !wsm_connection_wants_locked(connection, event)
+                     : !connection->open) {
+            continue;
+        }
+        if (fanout_is_idle(fan, connection)) {
+            connection->busy = true;
+            wsm_batch_add(&fan->batch, connection, event);
+            idle++;
+        }
+        else {
+            fanout_queue_locked(fan, connection);
+        }
+    }
+    fan->tally[WSM_QUEUED] += idle;
+}
+
 /* 0; 1 if the roster grew past what was reserved: try again. */
 static int
 fanout_place(WsmFanout *fan, Py_ssize_t reserved)
@@ -126,16 +153,8 @@ fanout_place(WsmFanout *fan, Py_ssize_t reserved)
     manager->emitted++;
     wsm_event_stamp(fan->event, manager->epoch, ++manager->seq, fan->now);
     fanout_keep_locked(fan);
-    for (Py_ssize_t i = 0; roster != NULL && i < roster->count; i++) {
-        WsmConnection *connection = (WsmConnection *)roster->items[i];
-        if (roster->count - i > 8) {
-            const WsmConnection *soon = (WsmConnection *)roster->items[i + 8];
-            __builtin_prefetch(&soon->loop);
-            __builtin_prefetch(&soon->replayed_to);
-        }
-        if (wsm_connection_wants_locked(connection, fan->event)) {
-            fanout_one_locked(fan, connection);
-        }
+    if (roster != NULL) {
+        fanout_each_locked(fan, roster);
     }
     wsm_unlock(&manager->lock);
     return 0;

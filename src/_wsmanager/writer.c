@@ -104,8 +104,8 @@ job_put_back(WsmBatch *batch, WsmJob *job, uint32_t from)
         WsmEvent *event = job_event(batch, job, i - 1);
         lost = wsm_connection_unpop_locked(connection, event) < 0;
         if (!lost) {
+            Py_INCREF(event); /* the outbox's */
             i--;
-            batch->events[job->first + i] = NULL;
         }
     }
     wsm_unlock(connection->lock);
@@ -253,8 +253,7 @@ job_library(WsmBatch *batch, WsmJob *job, WsmDrive *drive)
 
     if (job->count > 0) {
         job_put_back(batch, job, 1);
-        event = job_event(batch, job, 0);
-        batch->events[job->first] = NULL;
+        event = (WsmEvent *)Py_NewRef((PyObject *)job_event(batch, job, 0));
     }
     wsm_drive(drive, job->connection, event);
 }
@@ -334,7 +333,7 @@ writer_prepare(WsmBatch *batch)
 {
     bool direct = false;
 
-    for (uint32_t i = 0; i < batch->job_count; i++) {
+    for (uint32_t i = 0; batch->channels && i < batch->job_count; i++) {
         if (!batch->jobs[i].channel) {
             continue;
         }
@@ -344,6 +343,7 @@ writer_prepare(WsmBatch *batch)
             writer_fill(batch, &batch->jobs[i]);
         }
         batch->jobs[i].way = way;
+        batch->jobs[i].pumps &= way == WSM_WAY_LIBRARY;
         direct = direct || (way == WSM_WAY_DIRECT && batch->jobs[i].count > 0);
     }
     return direct;
