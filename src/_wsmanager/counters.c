@@ -4,8 +4,10 @@
 #include <string.h>
 
 #define WSM_NAMED(name) #name,
+#define WSM_SIZED(name) sizeof(#name) - 1,
 
 static const char *const kind_names[] = {WSM_EVENT_KINDS(WSM_NAMED)};
+static const Py_ssize_t kind_sizes[] = {WSM_EVENT_KINDS(WSM_SIZED)};
 static const char *const action_names[] = {WSM_SLOW_ACTIONS(WSM_NAMED)};
 static const char *const closed_names[] = {WSM_CLOSE_REASONS(WSM_NAMED)};
 static const char *const code_names[] = {WSM_CLOSE_CODES(WSM_NAMED)};
@@ -33,8 +35,12 @@ wsm_counters_reset(WsmState *state)
 WsmKind
 wsm_kind_of(PyObject *type)
 {
+    const Py_ssize_t size = PyUnicode_GET_LENGTH(type);
+
     for (int i = WSM_KIND_other + 1; i < WSM_KINDS; i++) {
-        if (PyUnicode_CompareWithASCIIString(type, kind_names[i]) == 0) {
+        if (size == kind_sizes[i] && PyUnicode_IS_ASCII(type) &&
+            memcmp(PyUnicode_1BYTE_DATA(type), kind_names[i],
+                   (size_t)size) == 0) {
             return (WsmKind)i;
         }
     }

@@ -268,11 +268,14 @@ fanout_run(WsmFanout *fan)
     if (fan->batch.job_count > 0) {
         result = wsm_writer_run(fan->state, fan->loop, &fan->batch, true);
     }
-    PyObject *saved = wsm_error_take();
-    fanout_wake(fan);
-    fanout_doubt(fan);
-    fanout_close_over(fan);
-    wsm_error_restore(saved);
+    if (fan->post.head != NULL || fan->doubtful != NULL ||
+        fan->over.count > 0) {
+        PyObject *saved = wsm_error_take();
+        fanout_wake(fan);
+        fanout_doubt(fan);
+        fanout_close_over(fan);
+        wsm_error_restore(saved);
+    }
     return result;
 }
 
@@ -296,9 +299,11 @@ fanout_emit(WsmManager *manager, WsmDelivery *delivery)
     delivery->backlog = fan.backlog;
     wsm_batch_drop(&fan.batch); /* what was reserved and not needed */
     if (manager->key != Py_None) {
-        PyObject *saved = wsm_error_take();
+        PyObject *saved = result < 0 ? wsm_error_take() : NULL;
         wsm_kept_count(&manager->state->registry->kept, manager, fan.now);
-        wsm_error_restore(saved);
+        if (saved != NULL) {
+            wsm_error_restore(saved);
+        }
     }
     return result;
 }

@@ -333,7 +333,7 @@ writer_prepare(WsmBatch *batch)
 {
     bool direct = false;
 
-    for (uint32_t i = 0; batch->channels && i < batch->job_count; i++) {
+    for (uint32_t i = 0; i < batch->job_count; i++) {
         if (!batch->jobs[i].channel) {
             continue;
         }
@@ -370,10 +370,12 @@ wsm_writer_run(WsmState *state, PyObject *loop, WsmBatch *batch, bool hot)
     WsmDrive drive = {.state = state, .loop = loop};
     WsmPost post = {NULL, NULL};
 
-    if (writer_prepare(batch)) {
-        writer_send(batch);
+    if (batch->channels) {
+        if (writer_prepare(batch)) {
+            writer_send(batch);
+        }
+        batch->written_at = wsm_now_ns();
     }
-    batch->written_at = wsm_now_ns();
     WsmJob *job = batch->jobs, *end = job + batch->job_count;
     while (job < end) {
         WsmJob *next = wsm_pump(&drive, batch, job);
