@@ -61,6 +61,7 @@ SAME_LAYER = {
     ("results", "event"),  # a receipt is an event's tally
     ("manager", "connection"),  # a user's roster is of connections
     ("mailbox", "connection"),  # a loop's list is of connections
+    ("mailbox", "wire"),  # and a byte wakes it
     ("registry", "manager"),
     ("registry", "mailbox"),
     ("registry", "identity"),

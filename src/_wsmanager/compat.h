@@ -8,6 +8,13 @@
 
 #include <structmember.h>
 
+/* Whether there is a lock that one thread keeps from all the others. */
+#ifdef Py_GIL_DISABLED
+#define WSM_HAS_GIL false
+#else
+#define WSM_HAS_GIL true
+#endif
+
 /* Take the raised exception as one normalized object; NULL if none is set. */
 static inline PyObject *
 wsm_error_take(void)

@@ -13,11 +13,13 @@ typedef struct WsmMailbox {
     WsmState *state; /* borrowed: our type keeps the module alive */
     PyObject *loop; /* owned */
     PyObject *context; /* owned, empty: our callbacks run in it */
+    PyObject *waker; /* owned or NULL: the socket that wakes its selector */
     PyObject *timer; /* owned or NULL; loop's thread only */
     WsmConnection *head; /* owned references; guarded by lock */
     WsmConnection *tail; /* borrowed: in the list; guarded by lock */
     WsmConnection *watched; /* owned references; loop's thread only */
     int64_t armed_at; /* ns; guarded by lock */
+    int64_t posted_at; /* ns: by another thread; guarded by lock */
     int64_t tick; /* ns between looks at what is watched */
     Py_ssize_t stray_at; /* loop's thread only: how far the look has come */
     Py_ssize_t connections; /* guarded by lock */
@@ -25,7 +27,9 @@ typedef struct WsmMailbox {
     bool armed; /* guarded by lock: a turn is on its way */
     bool dead; /* guarded by lock: the loop is closed */
     bool foreign; /* guarded by lock: another thread has posted to it */
-    bool lingering; /* guarded by lock: a turn comes soon without a wake-up */
+    bool bursts; /* guarded by lock: what other threads post comes so */
+    uint8_t close; /* guarded by lock: posts in a row, each soon after another */
+    uint8_t lone; /* guarded by lock: turns in a row for a single event */
     bool stray_due; /* guarded by lock: a look at idle connections comes */
 } WsmMailbox;
 
@@ -56,10 +60,9 @@ bool wsm_mailbox_is_alive(WsmMailbox *mailbox);
 /* All that is posted, oldest first; the caller owns the list. */
 WsmPost wsm_mailbox_take(WsmMailbox *mailbox);
 
-/* After a turn that took something from another thread: turn again in a
- * millisecond, so that the rest of its burst needs no wake-up. Loop's thread
- * only. */
-void wsm_mailbox_linger(WsmMailbox *mailbox);
+/* A turn found so many events: what the next wake-up can learn from that.
+ * Loop's thread only. */
+void wsm_mailbox_learn(WsmMailbox *mailbox, uint64_t events);
 
 /* Look at the connection every tick until unwatched; loop's thread only. */
 void wsm_mailbox_watch(WsmMailbox *mailbox, WsmConnection *connection);

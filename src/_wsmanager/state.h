@@ -13,7 +13,7 @@
     X(timestamp) X(agent_name) X(tool_name) X(send_text) X(send_str)       \
     X(send) X(send_json) X(get_extra_info) X(is_closing)                   \
     X(get_write_buffer_size) X(fileno) X(write) X(abort) X(call_soon)      \
-    X(call_soon_threadsafe) X(call_later) X(cancel) X(create_task)         \
+    X(call_soon_threadsafe) X(get_debug) X(call_later) X(cancel) X(create_task) \
     X(create_future) X(is_closed) X(done) X(set_result)                    \
     X(add_done_callback) X(context) X(value) X(socket) X(ssl_object)       \
     X(sslcontext) X(__await__) X(throw) X(close) X(__dict__)               \
@@ -43,7 +43,7 @@ typedef struct WsmNames {
 #define WSM_HOOKS(X)                                                      \
     X(encode) X(encode_any) X(decode) X(resolve) X(close) X(as_mapping)   \
     X(report) X(record_type) X(mode) X(trace)                             \
-    X(pump_send_text) X(pump_send_str) X(pump_send)
+    X(pump_send_text) X(pump_send_str) X(pump_send) X(waker)
 
 typedef enum {
     WSM_ENVELOPE_PAYLOAD,

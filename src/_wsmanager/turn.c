@@ -46,9 +46,10 @@ turn_learn(const WsmConnection *connection)
 }
 
 static int
-turn_collect(WsmBatch *batch, WsmPost *post)
+turn_collect(WsmMailbox *mailbox, WsmBatch *batch, WsmPost *post)
 {
     Py_ssize_t count = 0;
+    uint64_t events = 0;
     for (WsmConnection *c = post->head; c != NULL; c = c->wake_next) {
         count++;
     }
@@ -60,6 +61,7 @@ turn_collect(WsmBatch *batch, WsmPost *post)
         wsm_lock(connection->lock);
         connection->waking = false;
         turn_learn(connection);
+        events += connection->outbox.count;
         wsm_unlock(connection->lock);
         if (result == 0) {
             turn_add(batch, connection);
@@ -67,6 +69,7 @@ turn_collect(WsmBatch *batch, WsmPost *post)
         Py_DECREF(connection);
         connection = next;
     }
+    wsm_mailbox_learn(mailbox, events);
     return result;
 }
 
@@ -79,10 +82,7 @@ wsm_turn(PyObject *op)
 
     wsm_batch_init(&batch);
     Py_INCREF(op);
-    if (post.head != NULL) {
-        wsm_mailbox_linger(mailbox);
-    }
-    int result = turn_collect(&batch, &post);
+    int result = turn_collect(mailbox, &batch, &post);
     if (result == 0) {
         result = wsm_writer_run(mailbox->state, mailbox->loop, &batch, false);
     }
