@@ -38,7 +38,9 @@ fanout_is_idle(const WsmFanout *fan, const WsmConnection *connection)
 {
     return fan->loop != NULL && connection->loop == fan->loop &&
            !connection->busy && !connection->blocked && !connection->waking &&
-           connection->outbox.count == 0;
+           connection->outbox.count == 0 &&
+           (connection->channel == NULL ||
+            connection->turn != connection->mailbox->turn);
 }
 
 /* It is in the outbox: see that somebody comes for it. */

@@ -11,6 +11,8 @@
 #define WSM_CLOSE_NS 100000 /* between posts of one burst */
 #define WSM_CLOSE_POSTS 3 /* so many make one */
 #define WSM_LONE_TURNS 4 /* so many end the bursts */
+#define WSM_ALONE 8 /* turns with one event: so will be the next */
+#define WSM_UNASKED 7 /* sends, then one asks again */
 #define WSM_ARMED_TRUST 1000000 /* ns: then ask whether the loop lives */
 
 static int
@@ -48,6 +50,7 @@ wsm_mailbox_of(WsmState *state, PyObject *mailboxes, PyObject *loop)
         goto done;
     }
     self->state = state;
+    self->turn = 1;
     self->loop = Py_NewRef(loop);
     self->context = PyContext_New();
     if (self->context == NULL || mailbox_find_waker(self) < 0) {
@@ -173,13 +176,25 @@ mailbox_bursts_locked(WsmMailbox *self, int64_t now)
 }
 
 void
-wsm_mailbox_learn(WsmMailbox *self, uint64_t events)
+wsm_mailbox_turned(WsmMailbox *self, uint64_t events)
 {
+    self->turn++;
+    if (self->asked) {
+        self->asked = false;
+        self->alone = events > 0 ? 0 : (uint8_t)(self->alone + 1);
+        self->unasked = 0;
+        if (self->alone >= WSM_ALONE) {
+            self->alone = WSM_ALONE;
+            self->unasked = WSM_UNASKED;
+        }
+    }
     wsm_lock(&self->lock);
-    self->lone = events > 1 ? 0 : (uint8_t)(self->lone + 1);
-    if (self->foreign && self->lone >= WSM_LONE_TURNS) {
-        self->lone = 0;
-        self->bursts = false;
+    if (self->foreign) {
+        self->lone = events > 1 ? 0 : (uint8_t)(self->lone + 1);
+        if (self->lone >= WSM_LONE_TURNS) {
+            self->lone = 0;
+            self->bursts = false;
+        }
     }
     self->foreign = false;
     wsm_unlock(&self->lock);
@@ -216,6 +231,24 @@ mailbox_not_armed(WsmMailbox *self)
         wsm_unraisable((PyObject *)self);
     }
     return closed;
+}
+
+void
+wsm_mailbox_ask(WsmMailbox *self)
+{
+    wsm_lock(&self->lock);
+    bool arm = !self->armed && !self->dead;
+    self->armed = self->armed || arm;
+    bool comes = self->armed;
+    wsm_unlock(&self->lock);
+    if (arm && !mailbox_arm(self, true, false)) {
+        (void)mailbox_not_armed(self);
+        comes = false;
+    }
+    self->asked = comes;
+    if (!comes) {
+        self->turn++; /* then nothing waits for its end */
+    }
 }
 
 static bool

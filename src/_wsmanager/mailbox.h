@@ -21,6 +21,11 @@ typedef struct WsmMailbox {
     int64_t armed_at; /* ns; guarded by lock */
     int64_t posted_at; /* ns: by another thread; guarded by lock */
     int64_t tick; /* ns between looks at what is watched */
+    int64_t sent_at; /* ns: loop's thread only: the last system call's end */
+    uint32_t turn; /* loop's thread only: which it is, from 1 on */
+    bool asked; /* loop's thread only: for this turn's end */
+    uint8_t alone; /* loop's thread only: turns in a row with one event */
+    uint8_t unasked; /* loop's thread only: so many need not ask */
     Py_ssize_t stray_at; /* loop's thread only: how far the look has come */
     Py_ssize_t connections; /* guarded by lock */
     WsmLock lock;
@@ -60,9 +65,13 @@ bool wsm_mailbox_is_alive(WsmMailbox *mailbox);
 /* All that is posted, oldest first; the caller owns the list. */
 WsmPost wsm_mailbox_take(WsmMailbox *mailbox);
 
-/* A turn found so many events: what the next wake-up can learn from that.
- * Loop's thread only. */
-void wsm_mailbox_learn(WsmMailbox *mailbox, uint64_t events);
+/* A turn ends, at whose end so many events waited: what follows can learn
+ * from that. Loop's thread only. */
+void wsm_mailbox_turned(WsmMailbox *mailbox, uint64_t events);
+
+/* Connections were written to in this turn: see that its end comes. Loop's
+ * thread only. */
+void wsm_mailbox_ask(WsmMailbox *mailbox);
 
 /* Look at the connection every tick until unwatched; loop's thread only. */
 void wsm_mailbox_watch(WsmMailbox *mailbox, WsmConnection *connection);

@@ -8,8 +8,6 @@
 #include "writer.h"
 
 #define WSM_TICK_SLOW 50000000 /* ns: somebody has been waiting for long */
-#define WSM_ALONE 8 /* turns with one event: so will be the next */
-#define WSM_UNASKED 7 /* sends, then one asks again */
 
 /* Add the connection if there is something to write and nobody does. */
 static void
@@ -24,24 +22,6 @@ turn_add(WsmBatch *batch, WsmConnection *connection)
     wsm_unlock(connection->lock);
     if (write) {
         wsm_batch_add(batch, connection, NULL);
-    }
-}
-
-/* What the next events can learn from this turn: was there but one? */
-static void
-turn_learn(const WsmConnection *connection)
-{
-    WsmChannel *channel = connection->channel;
-    if (channel == NULL) {
-        return;
-    }
-    if (connection->outbox.count > 0) {
-        channel->alone = 0;
-        channel->unasked = 0;
-    }
-    else if (++channel->alone >= WSM_ALONE) {
-        channel->alone = WSM_ALONE;
-        channel->unasked = WSM_UNASKED;
     }
 }
 
@@ -60,7 +40,6 @@ turn_collect(WsmMailbox *mailbox, WsmBatch *batch, WsmPost *post)
         connection->wake_next = NULL;
         wsm_lock(connection->lock);
         connection->waking = false;
-        turn_learn(connection);
         events += connection->outbox.count;
         wsm_unlock(connection->lock);
         if (result == 0) {
@@ -69,7 +48,7 @@ turn_collect(WsmMailbox *mailbox, WsmBatch *batch, WsmPost *post)
         Py_DECREF(connection);
         connection = next;
     }
-    wsm_mailbox_learn(mailbox, events);
+    wsm_mailbox_turned(mailbox, events);
     return result;
 }
 
