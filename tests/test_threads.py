@@ -198,17 +198,21 @@ def test_bursts_wake_an_idle_loop_once_each() -> None:
         socket = SyncSocket()
         manager.add_connection(socket, loop=loop_thread.loop)
 
-        def burst(number: int) -> None:
+        def burst(number: int) -> tuple[float, int]:
+            before, begin = selector.wakes, time.perf_counter()
             for n in range(64):
                 manager.emit_event("x", {"n": number * 64 + n})
+            took = time.perf_counter() - begin
             eventually_sync(lambda: len(socket.texts) == (number + 1) * 64)
+            return took, selector.wakes - before
 
         burst(0)  # shows that they come in bursts
-        before = selector.wakes
-        for number in range(1, 21):
-            burst(number)
-        assert selector.wakes - before <= 30
-    assert [event["payload"]["n"] for event in socket.events] == list(range(21 * 64))
+        bursts = [burst(number) for number in range(1, 101)]
+    # In one that takes long, for want of a processor, the loop gets its turn.
+    wakes = [woken for took, woken in bursts if took < sys.getswitchinterval() / 2]
+    assert len(wakes) >= 10
+    assert sum(wakes) <= 1.5 * len(wakes)
+    assert [event["payload"]["n"] for event in socket.events] == list(range(101 * 64))
 
 
 @pytest.mark.parametrize("factory", loop_factories(), ids=lambda f: f.__module__.split(".")[0])
