@@ -1,5 +1,5 @@
 /* Invariant: while the list is not empty and the loop is not closed, a turn
- * is on its way. */
+ * is on its way: armed, or lingering if only other threads have posted. */
 #include "mailbox.h"
 
 #include <time.h>
@@ -8,6 +8,7 @@
 #include "wire.h"
 
 #define WSM_ARM_TRIES 3
+#define WSM_LINGER_NS 1000000
 #define WSM_CLOSE_NS 100000 /* between posts of one burst */
 #define WSM_CLOSE_POSTS 3 /* so many make one */
 #define WSM_LONE_TURNS 4 /* so many end the bursts */
@@ -137,6 +138,13 @@ mailbox_waker_fd(WsmMailbox *self)
     return fd;
 }
 
+/* Whether it can be woken without being let run. */
+static bool
+mailbox_is_quiet(const WsmMailbox *self)
+{
+    return WSM_HAS_GIL && self->waker != NULL;
+}
+
 /* What call_soon_threadsafe() does, without letting go of the GIL: asyncio
  * does so when it writes to the socket, the loop takes it, and the rest of a
  * burst finds that the loop must be woken again, and again waits for it. */
@@ -172,32 +180,7 @@ mailbox_bursts_locked(WsmMailbox *self, int64_t now)
         self->close = WSM_CLOSE_POSTS;
         self->bursts = true;
     }
-    return WSM_HAS_GIL && self->bursts && self->waker != NULL;
-}
-
-void
-wsm_mailbox_turned(WsmMailbox *self, uint64_t events)
-{
-    self->turn++;
-    if (self->asked) {
-        self->asked = false;
-        self->alone = events > 0 ? 0 : (uint8_t)(self->alone + 1);
-        self->unasked = 0;
-        if (self->alone >= WSM_ALONE) {
-            self->alone = WSM_ALONE;
-            self->unasked = WSM_UNASKED;
-        }
-    }
-    wsm_lock(&self->lock);
-    if (self->foreign) {
-        self->lone = events > 1 ? 0 : (uint8_t)(self->lone + 1);
-        if (self->lone >= WSM_LONE_TURNS) {
-            self->lone = 0;
-            self->bursts = false;
-        }
-    }
-    self->foreign = false;
-    wsm_unlock(&self->lock);
+    return self->bursts && mailbox_is_quiet(self);
 }
 
 static void
@@ -255,7 +238,7 @@ static bool
 mailbox_is_alive_at(WsmMailbox *self, int64_t now)
 {
     wsm_lock(&self->lock);
-    bool ask = self->armed && !self->dead &&
+    bool ask = (self->armed || self->lingering) && !self->dead &&
                now - self->armed_at > WSM_ARMED_TRUST;
     if (ask) {
         self->armed_at = now;
@@ -290,7 +273,7 @@ wsm_mailbox_post(WsmMailbox *self, WsmPost *post, bool here)
         wsm_unlock(&self->lock);
         return false;
     }
-    bool arm = !self->armed;
+    bool arm = !self->armed && (here || !self->lingering);
     bool quietly = !here && mailbox_bursts_locked(self, now);
     self->foreign = self->foreign || !here;
     if (arm) {
@@ -368,6 +351,50 @@ mailbox_later_anyway(WsmMailbox *self, int64_t ns, const char *name)
     }
     wsm_error_restore(saved);
     return handle;
+}
+
+/* The rest of a burst needs no wake-up: a turn comes for it. */
+static void
+mailbox_linger(WsmMailbox *self)
+{
+    PyObject *handle = mailbox_later_anyway(self, WSM_LINGER_NS, "_linger");
+    if (handle == NULL) {
+        wsm_lock(&self->lock);
+        self->lingering = false;
+        wsm_unlock(&self->lock);
+    }
+    Py_XDECREF(handle);
+}
+
+void
+wsm_mailbox_turned(WsmMailbox *self, uint64_t events)
+{
+    self->turn++;
+    if (self->asked) {
+        self->asked = false;
+        self->alone = events > 0 ? 0 : (uint8_t)(self->alone + 1);
+        self->unasked = 0;
+        if (self->alone >= WSM_ALONE) {
+            self->alone = WSM_ALONE;
+            self->unasked = WSM_UNASKED;
+        }
+    }
+    wsm_lock(&self->lock);
+    if (self->foreign) {
+        self->lone = events > 1 ? 0 : (uint8_t)(self->lone + 1);
+        if (self->lone >= WSM_LONE_TURNS) {
+            self->lone = 0;
+            self->bursts = false;
+        }
+    }
+    bool linger = self->foreign && self->bursts && !mailbox_is_quiet(self) &&
+                  !self->lingering && !self->dead;
+    self->foreign = false;
+    self->lingering = self->lingering || linger;
+    wsm_unlock(&self->lock);
+    if (linger) {
+        mailbox_linger(self);
+    }
 }
 
 void
@@ -519,6 +546,16 @@ mailbox_dealloc(PyObject *op)
 }
 
 static PyObject *
+mailbox_lingered(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    WsmMailbox *self = (WsmMailbox *)op;
+    wsm_lock(&self->lock);
+    self->lingering = false;
+    wsm_unlock(&self->lock);
+    return mailbox_turn(op, NULL, NULL);
+}
+
+static PyObject *
 mailbox_look(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     if (((WsmMailbox *)op)->state->on_look(op) < 0) {
@@ -529,6 +566,7 @@ mailbox_look(PyObject *op, PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef mailbox_methods[] = {
     {"_look", mailbox_look, METH_NOARGS, "At idle connections."},
+    {"_linger", mailbox_lingered, METH_NOARGS, "The burst's second turn."},
     {"_tick", mailbox_tick, METH_NOARGS, "The timer's callback."},
     {NULL, NULL, 0, NULL},
 };

@@ -32,6 +32,7 @@ typedef struct WsmMailbox {
     bool armed; /* guarded by lock: a turn is on its way */
     bool dead; /* guarded by lock: the loop is closed */
     bool foreign; /* guarded by lock: another thread has posted to it */
+    bool lingering; /* guarded by lock: a turn comes soon without a wake-up */
     bool bursts; /* guarded by lock: what other threads post comes so */
     uint8_t close; /* guarded by lock: posts in a row, each soon after another */
     uint8_t lone; /* guarded by lock: turns in a row for a single event */
