@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import gc
 import selectors
+import statistics
 import sys
 import threading
 import time
@@ -211,7 +212,7 @@ def test_bursts_wake_an_idle_loop_once_each() -> None:
     # In one that takes long, for want of a processor, the loop gets its turn.
     wakes = [woken for took, woken in bursts if took < sys.getswitchinterval() / 2]
     assert len(wakes) >= 10
-    assert sum(wakes) <= 1.5 * len(wakes)
+    assert statistics.median(wakes) == 1, wakes
     assert [event["payload"]["n"] for event in socket.events] == list(range(101 * 64))
 
 
@@ -245,12 +246,12 @@ def test_a_loop_that_wakes_in_its_own_way_is_woken_that_way() -> None:
         manager = get_websocket_manager("ann")
         socket = SyncSocket()
         manager.add_connection(socket, loop=loop_thread.loop)
+        asked = 0
         for number in range(1, 6):
-            asked = 0
             for n in range(64):
                 manager.emit_event("x", {"n": n})
             eventually_sync(lambda number=number: len(socket.texts) == number * 64)
-            assert asked > 0
+        assert asked > 0
 
 
 def test_an_emit_never_waits_for_a_blocked_loop(loop_thread: LoopThread) -> None:
