@@ -39,8 +39,8 @@ wsm_kind_of(PyObject *type)
 
     for (int i = WSM_KIND_other + 1; i < WSM_KINDS; i++) {
         if (size == kind_sizes[i] && PyUnicode_IS_ASCII(type) &&
-            memcmp(PyUnicode_1BYTE_DATA(type), kind_names[i],
-                   (size_t)size) == 0) {
+            memcmp(PyUnicode_1BYTE_DATA(type), kind_names[i], (size_t)size) ==
+                0) {
             return (WsmKind)i;
         }
     }

@@ -412,10 +412,9 @@ texts_of(WsmTexts *self, WsmState *state, const WsmLetter *letter,
                 ? text_of(&self->thread, letter->thread_id)
                 : texts_look(&self->thread, &self->kept[0], seen, data,
                              names->thread_id)) &&
-           (letter->run_id != NULL
-                ? text_of(&self->run, letter->run_id)
-                : texts_look(&self->run, &self->kept[1], seen, data,
-                             names->run_id)) &&
+           (letter->run_id != NULL ? text_of(&self->run, letter->run_id)
+                                   : texts_look(&self->run, &self->kept[1],
+                                                seen, data, names->run_id)) &&
            texts_look(&self->agent, &self->kept[2], seen, data,
                       names->agent_name) &&
            texts_look(&self->tool, &self->kept[3], seen, data,

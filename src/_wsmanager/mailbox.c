@@ -103,9 +103,9 @@ mailbox_call(WsmMailbox *self, PyObject *name)
     PyObject *handle = NULL;
 
     for (int i = 0; i < WSM_ARM_TRIES; i++) {
-        handle = PyObject_VectorcallMethod(
-            name, args, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET,
-            self->state->context_names);
+        handle = PyObject_VectorcallMethod(name, args,
+                                           2 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                           self->state->context_names);
         if (handle != NULL ||
             !PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
             break;

@@ -34,7 +34,8 @@ typedef struct WsmMailbox {
     bool foreign; /* guarded by lock: another thread has posted to it */
     bool lingering; /* guarded by lock: a turn comes soon without a wake-up */
     bool bursts; /* guarded by lock: what other threads post comes so */
-    uint8_t close; /* guarded by lock: posts in a row, each soon after another */
+    uint8_t
+        close; /* guarded by lock: posts in a row, each soon after another */
     uint8_t lone; /* guarded by lock: turns in a row for a single event */
     bool stray_due; /* guarded by lock: a look at idle connections comes */
 } WsmMailbox;
