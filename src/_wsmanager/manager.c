@@ -26,6 +26,10 @@ wsm_manager_new(WsmState *state, PyObject *key, PyObject *context,
     }
     self->state = state;
     self->key = Py_NewRef(key);
+    /* Else a look-up by a thread that did not make them takes the dict's
+     * lock, each time. */
+    PyUnstable_EnableTryIncRef(key);
+    PyUnstable_EnableTryIncRef((PyObject *)self);
     self->context = Py_NewRef(context);
     self->mode = Py_NewRef(mode);
     self->epoch = manager_epoch(state);
