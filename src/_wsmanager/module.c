@@ -125,15 +125,6 @@ module_draining(PyObject *module, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(wsm_state_of(module)->draining);
 }
 
-static void
-module_reset_totals(WsmTotals *totals)
-{
-    WSM_SHARED(uint64_t) *each = &totals->emitted;
-    for (size_t i = 0; i < sizeof(*totals) / sizeof(*each); i++) {
-        each[i] = 0;
-    }
-}
-
 /* Every connection leaves first, so that nothing of the old registry still
  * counts in the new. */
 static PyObject *
@@ -150,7 +141,6 @@ module_reset(PyObject *module, PyObject *Py_UNUSED(ignored))
     }
     Py_DECREF(connections);
     wsm_registry_reset(state->registry);
-    module_reset_totals(&state->totals);
     wsm_counters_reset(state);
     state->draining = false;
     Py_RETURN_NONE;
@@ -266,7 +256,6 @@ module_forked(PyObject *op, PyObject *Py_UNUSED(ignored))
 #ifndef WSM_PLANT_NO_FORK_RESET
         WsmState *state = wsm_state_of(module);
         wsm_registry_forget(state->registry);
-        module_reset_totals(&state->totals);
         wsm_counters_reset(state); /* the parent counts its own */
 #endif
         Py_DECREF(module);

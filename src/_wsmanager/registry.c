@@ -3,6 +3,7 @@
 #include "registry.h"
 
 #include "compat.h"
+#include "counters.h"
 #include "identity.h"
 
 /* Each new user looks at so many idle ones, so that more go than come. What
@@ -453,7 +454,7 @@ wsm_registry_enter(WsmRegistry *self, WsmConnection *connection)
     wsm_unlock(&self->lock);
     Py_DECREF(address);
     if (result == 0) {
-        self->state->totals.opened++;
+        wsm_add(&wsm_totals(self->state)->opened, 1);
         wsm_lock(&connection->mailbox->lock);
         connection->mailbox->connections++;
         wsm_unlock(&connection->mailbox->lock);
@@ -509,7 +510,7 @@ wsm_registry_leave(WsmRegistry *self, WsmConnection *connection)
     Py_XDECREF(routed);
     Py_XDECREF(gone);
     Py_XDECREF(address);
-    self->state->totals.closed++;
+    wsm_add(&wsm_totals(self->state)->closed, 1);
     registry_leave_mailbox(self, connection->mailbox);
     wsm_error_restore(saved);
 }
