@@ -95,6 +95,25 @@ wsm_shared_add(WSM_SHARED(uint64_t) * number, uint64_t more)
 #endif
 }
 
+/* Change a shared size from *old; if it is another meanwhile, false, and
+ * *old is that. */
+static inline bool
+wsm_shared_change(WSM_SHARED(size_t) * size, size_t *old, size_t value)
+{
+#ifdef Py_GIL_DISABLED
+    return atomic_compare_exchange_strong(size, old, value);
+#else
+    bool same = *size == *old;
+    if (same) {
+        *size = value;
+    }
+    else {
+        *old = *size;
+    }
+    return same;
+#endif
+}
+
 typedef WSM_SHARED(PyObject *) WsmSlot;
 
 /* What was in the slot, the caller's now; of two threads one gets it. */

@@ -45,8 +45,8 @@ status_kept(WsmState *state)
 
     wsm_lock(&registry->lock);
     Py_ssize_t users = registry->kept.count;
-    Py_ssize_t bytes = (Py_ssize_t)registry->kept.bytes;
     wsm_unlock(&registry->lock);
+    Py_ssize_t bytes = (Py_ssize_t)wsm_kept_bytes(&registry->kept);
     return Py_BuildValue(
         "{s:n,s:n,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:O}", "journal_users", users,
         "journal_bytes", bytes, "events_stored",
