@@ -116,6 +116,21 @@ wsm_dict_claim(PyObject *dict, PyObject *key, PyObject *value,
 #endif
 }
 
+/* Each object counts its type. CPython 3.14 does so by thread, 3.13 in one
+ * place, which all threads write to: for that it makes the classes of Python
+ * code immortal, and so are ours there, with the interpreter they are of. */
+static inline void
+wsm_type_share(PyTypeObject *type)
+{
+#if PY_VERSION_HEX < 0x030E0000 && defined(Py_GIL_DISABLED)
+    if (PyInterpreterState_Get() == PyInterpreterState_Main()) {
+        Py_SET_REFCNT((PyObject *)type, (Py_ssize_t)UINT32_MAX + 1);
+    }
+#else
+    (void)type;
+#endif
+}
+
 /* asyncio has one call that swaps the current task: see task.c. */
 #if PY_VERSION_HEX >= 0x030C0000
 #define WSM_ASYNCIO_CAN_SWAP 1

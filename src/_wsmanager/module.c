@@ -395,7 +395,11 @@ module_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base,
 {
     *slot = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec,
                                                      (PyObject *)base);
-    return *slot == NULL ? -1 : 0;
+    if (*slot == NULL) {
+        return -1;
+    }
+    wsm_type_share(*slot);
+    return 0;
 }
 
 static int
