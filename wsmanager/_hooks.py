@@ -26,6 +26,7 @@ core._install(
     pump_send_str=_pump.send_str,
     pump_send=_pump.send,
 )
+core._share(events.writer)
 events.Limits.max_event_bytes = core._settings()["max_event_bytes"]
 
 STARTED: Final = time.time()

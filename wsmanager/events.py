@@ -44,9 +44,8 @@ Encoder = Callable[[Any], bytes]
 
 _STANDARD = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _make: Any = getattr(json.encoder, "c_make_encoder", None)
-#: What ``_STANDARD.encode`` makes anew for each value, which takes longer than to use it; and it
-#: looks at ``_STANDARD`` often, whose references threads without the GIL fight over.
-_write: Any = (
+#: What ``_STANDARD.encode`` makes anew for each value, which takes longer than to use it.
+writer: Any = (
     _STANDARD.iterencode  # an interpreter without it
     if _make is None
     else _make(
@@ -56,7 +55,7 @@ _write: Any = (
 
 
 def _encode_standard(value: Any) -> bytes:
-    return "".join(_write(value, 0)).encode()
+    return "".join(writer(value, 0)).encode()
 
 
 def encoder(name: Literal["msgspec", "orjson", "json"]) -> Encoder:

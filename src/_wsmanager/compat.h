@@ -116,18 +116,20 @@ wsm_dict_claim(PyObject *dict, PyObject *key, PyObject *value,
 #endif
 }
 
-/* Each object counts its type. CPython 3.14 does so by thread, 3.13 in one
- * place, which all threads write to: for that it makes the classes of Python
- * code immortal, and so are ours there, with the interpreter they are of. */
+/* Without the GIL all threads that use an object write to its count. 3.14 can
+ * count by thread, and does for types; 3.13 makes what Python code defines
+ * immortal instead: so is this there, with the interpreter it is of. */
 static inline void
-wsm_type_share(PyTypeObject *type)
+wsm_share(PyObject *op)
 {
-#if PY_VERSION_HEX < 0x030E0000 && defined(Py_GIL_DISABLED)
-    if (PyInterpreterState_Get() == PyInterpreterState_Main()) {
-        Py_SET_REFCNT((PyObject *)type, (Py_ssize_t)UINT32_MAX + 1);
-    }
+#if !defined(Py_GIL_DISABLED)
+    (void)op;
+#elif PY_VERSION_HEX >= 0x030E0000
+    PyUnstable_Object_EnableDeferredRefcount(op);
 #else
-    (void)type;
+    if (PyInterpreterState_Get() == PyInterpreterState_Main()) {
+        Py_SET_REFCNT(op, (Py_ssize_t)UINT32_MAX + 1);
+    }
 #endif
 }
 

@@ -230,6 +230,13 @@ module_install(PyObject *module, PyObject *args, PyObject *kwargs)
 }
 
 static PyObject *
+module_share(PyObject *Py_UNUSED(module), PyObject *op)
+{
+    wsm_share(op);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 module_configure(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     if (PyTuple_GET_SIZE(args) != 0) {
@@ -320,6 +327,8 @@ static PyMethodDef module_methods[] = {
     {"frame", WSM_FAST(module_frame), METH_VARARGS | METH_KEYWORDS, frame_doc},
     {"_install", WSM_FAST(module_install), METH_VARARGS | METH_KEYWORDS,
      "The Python package's hooks."},
+    {"_share", module_share, METH_O,
+     "Make an object that is there for good cheap for many threads."},
     {"_configure", WSM_FAST(module_configure), METH_VARARGS | METH_KEYWORDS,
      "See wsmanager.configure()."},
     {"_counters", wsm_survey_counters, METH_NOARGS,
@@ -398,7 +407,7 @@ module_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base,
     if (*slot == NULL) {
         return -1;
     }
-    wsm_type_share(*slot);
+    wsm_share((PyObject *)*slot); /* each object of it counts it */
     return 0;
 }
 
