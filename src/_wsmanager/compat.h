@@ -117,8 +117,8 @@ wsm_dict_claim(PyObject *dict, PyObject *key, PyObject *value,
 }
 
 /* Without the GIL all threads that use an object write to its count. 3.14 can
- * count by thread, and does for types; 3.13 makes what Python code defines
- * immortal instead: so is this there, with the interpreter it is of. */
+ * leave that; 3.13 makes what Python code defines immortal instead, and so is
+ * this there: for what lives as long as the interpreter. */
 static inline void
 wsm_share(PyObject *op)
 {

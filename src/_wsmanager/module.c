@@ -230,8 +230,12 @@ module_install(PyObject *module, PyObject *args, PyObject *kwargs)
 }
 
 static PyObject *
-module_share(PyObject *Py_UNUSED(module), PyObject *op)
+module_share(PyObject *module, PyObject *op)
 {
+    WsmState *state = wsm_state_of(module);
+#define WSM_SHARE_TYPE(name) wsm_share((PyObject *)state->types.name);
+    WSM_TYPES(WSM_SHARE_TYPE) /* each object counts its type */
+#undef WSM_SHARE_TYPE
     wsm_share(op);
     Py_RETURN_NONE;
 }
@@ -328,7 +332,8 @@ static PyMethodDef module_methods[] = {
     {"_install", WSM_FAST(module_install), METH_VARARGS | METH_KEYWORDS,
      "The Python package's hooks."},
     {"_share", module_share, METH_O,
-     "Make an object that is there for good cheap for many threads."},
+     "This module is there for good, and so is the object: make both cheap\n"
+     "for many threads."},
     {"_configure", WSM_FAST(module_configure), METH_VARARGS | METH_KEYWORDS,
      "See wsmanager.configure()."},
     {"_counters", wsm_survey_counters, METH_NOARGS,
@@ -404,11 +409,7 @@ module_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base,
 {
     *slot = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec,
                                                      (PyObject *)base);
-    if (*slot == NULL) {
-        return -1;
-    }
-    wsm_share((PyObject *)*slot); /* each object of it counts it */
-    return 0;
+    return *slot == NULL ? -1 : 0;
 }
 
 static int
