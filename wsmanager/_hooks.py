@@ -27,6 +27,7 @@ core._install(
     pump_send=_pump.send,
     waker=_loops.waker,
 )
+core._share(events.writer)
 events.Limits.max_event_bytes = core._settings()["max_event_bytes"]
 
 STARTED: Final = time.time()

@@ -123,6 +123,23 @@ wsm_dict_claim(PyObject *dict, PyObject *key, PyObject *value,
 #endif
 }
 
+/* Without the GIL all threads that use an object write to its count. 3.14 can
+ * leave that; 3.13 makes what Python code defines immortal instead, and so is
+ * this there: for what lives as long as the interpreter. */
+static inline void
+wsm_share(PyObject *op)
+{
+#if !defined(Py_GIL_DISABLED)
+    (void)op;
+#elif PY_VERSION_HEX >= 0x030E0000
+    PyUnstable_Object_EnableDeferredRefcount(op);
+#else
+    if (PyInterpreterState_Get() == PyInterpreterState_Main()) {
+        Py_SET_REFCNT(op, (Py_ssize_t)UINT32_MAX + 1);
+    }
+#endif
+}
+
 /* asyncio has one call that swaps the current task: see task.c. */
 #if PY_VERSION_HEX >= 0x030C0000
 #define WSM_ASYNCIO_CAN_SWAP 1

@@ -189,14 +189,15 @@ fanout_detail(WsmFanout *fan)
 static void
 fanout_count(WsmFanout *fan)
 {
-    WsmTotals *totals = &fan->state->totals;
+    WsmCounters *counters = wsm_counters(fan->state);
+    WsmTotals *totals = &counters->totals;
 
-    totals->emitted++;
-    wsm_add(&fan->state->counters->emitted[fan->event->kind], 1);
-    totals->queued += (uint64_t)fan->tally[WSM_QUEUED];
-    totals->dropped += (uint64_t)fan->tally[WSM_DROPPED];
-    totals->failed += (uint64_t)fan->tally[WSM_FAILED];
-    totals->stored += (uint64_t)fan->tally[WSM_STORED];
+    wsm_add(&totals->emitted, 1);
+    wsm_add(&counters->emitted[fan->event->kind], 1);
+    wsm_add(&totals->queued, (uint64_t)fan->tally[WSM_QUEUED]);
+    wsm_add(&totals->dropped, (uint64_t)fan->tally[WSM_DROPPED]);
+    wsm_add(&totals->failed, (uint64_t)fan->tally[WSM_FAILED]);
+    wsm_add(&totals->stored, (uint64_t)fan->tally[WSM_STORED]);
     for (int i = 0; i < WSM_OUTCOMES; i++) {
         if (fan->tally[i] != 0) {
             wsm_event_count(fan->event, (WsmOutcome)i, fan->tally[i]);
@@ -322,7 +323,7 @@ wsm_fanout(WsmManager *manager, WsmEvent *event, PyObject *key)
         Py_DECREF(delivery);
         delivery = first;
         if (again) {
-            manager->state->totals.repeated += first != NULL;
+            wsm_add(&wsm_totals(manager->state)->repeated, first != NULL);
             return (PyObject *)first;
         }
     }

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "compat.h"
+#include "counters.h"
 #include "wire.h"
 
 #define WSM_ARM_TRIES 3
@@ -283,13 +284,14 @@ wsm_mailbox_post(WsmMailbox *self, WsmPost *post, bool here)
     mailbox_append_locked(self, post);
     wsm_unlock(&self->lock);
 #ifdef WSM_PLANT_LOST_WAKEUP
-    if (!here && ++self->state->totals.wakeups % 3 == 0) {
+    wsm_add(&wsm_totals(self->state)->wakeups, !here);
+    if (!here && wsm_read(&wsm_totals(self->state)->wakeups) % 3 == 0) {
         return true;
     }
 #endif
     if (arm) {
         if (!here) {
-            self->state->totals.wakeups++;
+            wsm_add(&wsm_totals(self->state)->wakeups, 1);
         }
         if (!mailbox_arm(self, here, quietly) && mailbox_not_armed(self)) {
             *post = wsm_mailbox_take(self);

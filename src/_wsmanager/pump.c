@@ -3,6 +3,7 @@
 #include "pump.h"
 
 #include "compat.h"
+#include "counters.h"
 #include "send.h"
 
 #define WSM_PUMP_LEAST 4 /* jobs: for fewer it does not pay */
@@ -35,7 +36,7 @@ pump_settle(WsmPump *self)
         return;
     }
     self->sent = 0;
-    self->drive->state->totals.generic += sent;
+    wsm_add(&wsm_totals(self->drive->state)->generic, sent);
     wsm_event_written(self->event, sent, wsm_now_ns(), true);
     wsm_event_sent(self->event, (int32_t)sent);
 }

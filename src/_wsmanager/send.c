@@ -3,6 +3,7 @@
 #include "send.h"
 
 #include "compat.h"
+#include "counters.h"
 #include "evict.h"
 #include "verdict.h"
 
@@ -146,7 +147,7 @@ wsm_send_failed(WsmConnection *connection, WsmEvent *event)
     PyObject *error = wsm_error_take();
     WsmVerdict verdict = wsm_verdict(state, error, connection->websocket);
 
-    state->totals.failed++;
+    wsm_add(&wsm_totals(state)->failed, 1);
     wsm_connection_settle(connection, event, WSM_FAILED,
                           wsm_verdict_name(verdict));
     switch (verdict) {
@@ -176,7 +177,7 @@ void
 wsm_send_done(WsmConnection *connection, WsmEvent *event, int64_t now)
 {
     connection->errors = 0;
-    connection->state->totals.generic++;
+    wsm_add(&wsm_totals(connection->state)->generic, 1);
     wsm_connection_sent(connection, event, now);
 }
 

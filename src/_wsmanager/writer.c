@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "compat.h"
+#include "counters.h"
 #include "drive.h"
 #include "evict.h"
 #include "manager.h"
@@ -77,7 +78,7 @@ job_sent(WsmBatch *batch, WsmJob *job, uint32_t from, uint32_t to)
         wsm_connection_sent(job->connection, job_event(batch, job, i),
                             batch->written_at);
     }
-    job->connection->state->totals.direct += to - from;
+    wsm_add(&wsm_totals(job->connection->state)->direct, to - from);
 }
 
 static void
@@ -88,7 +89,7 @@ job_failed(WsmBatch *batch, WsmJob *job, uint32_t from, uint32_t to,
         wsm_connection_settle(job->connection, job_event(batch, job, i),
                               WSM_FAILED, reason);
     }
-    job->connection->state->totals.failed += to - from;
+    wsm_add(&wsm_totals(job->connection->state)->failed, to - from);
 }
 
 /* Back into the outbox, in front, as they were. */
