@@ -54,8 +54,9 @@ writer: Any = (
 )
 
 
-def _encode_standard(value: Any) -> bytes:
-    return "".join(writer(value, 0)).encode()
+def _encode_standard(value: Any, write: Any = writer) -> bytes:
+    # A default, not the module's name: a finalizer at the interpreter's end may still emit.
+    return "".join(write(value, 0)).encode()
 
 
 def encoder(name: Literal["msgspec", "orjson", "json"]) -> Encoder:
