@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,51 @@ async def test_events_are_counted_by_a_closed_set() -> None:
     status = wsmanager.get_manager_registry_status()
     assert status["deliveries_sent"] == total(counters["sent"])
     assert status["events_emitted"] == total(counters["emitted"])
+
+
+def count_from(threads: int, each: int, step: Callable[[int], object]) -> None:
+    start = threading.Barrier(threads)
+
+    def run(number: int) -> None:
+        start.wait()
+        for _ in range(each):
+            step(number)
+
+    workers = [threading.Thread(target=run, args=(number,)) for number in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+
+def test_nothing_is_lost_where_many_threads_count(fast_switches: None) -> None:
+    """More threads than there are stripes, of one user and of many."""
+    managers = [get_websocket_manager(f"user-{n % 30}") for n in range(40)]
+    count_from(40, 250, lambda number: managers[number].emit_event("agent_started", {}))
+    counters, status = core._counters(), wsmanager.get_manager_registry_status()
+    assert counters["emitted"]["agent_started"] == status["events_emitted"] == 40 * 250
+    assert status["events_stored"] == 40 * 250
+    core.reset_manager_registry()
+    assert total(core._counters()["emitted"]) == 0
+    assert wsmanager.get_manager_registry_status()["events_emitted"] == 0
+
+
+def test_control_a_plain_count_is_lost(fast_switches: None) -> None:
+    """The same threads lose some of what they count by a read and a write."""
+    counted = [0]
+
+    def step(number: int) -> None:
+        now = counted[0]
+        for _ in range(3):
+            pass
+        counted[0] = now + 1
+
+    for _ in range(20):
+        counted[0] = 0
+        count_from(40, 250, step)
+        if counted[0] < 40 * 250:
+            return
+    pytest.skip("these threads took turns")
 
 
 async def test_each_end_of_a_connection_has_its_reason() -> None:

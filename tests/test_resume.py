@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import gc
 import json
 import os
@@ -346,6 +347,32 @@ async def test_all_users_share_a_budget_and_the_quietest_gives_way() -> None:
     socket, said = await resume(get_websocket_manager("user-99"), starts[99])
     assert said["recovered"] is True
     assert numbered(socket) == [99]
+
+
+def test_threads_share_the_budget_too(fast_switches: None) -> None:
+    """What they tell of in steps is bounded all the while, and exact when they have ended."""
+    budget = 1_000_000
+    wsmanager.configure(journal_budget=budget, journal_max_bytes=budget)
+    seen = []
+
+    def emits(thread: int) -> None:
+        for n in range(1500):
+            manager = get_websocket_manager(f"user-{thread}-{n % 40}")
+            manager.emit_event("x", {"n": n, "text": "x" * (n % 700)})
+            if n % 50 == 0:
+                seen.append(get_manager_registry_status()["journal_bytes"])
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(emits, range(8)))
+    assert budget / 2 < max(seen) <= budget * 33 / 32 + 8 * 1000
+    names = [f"user-{thread}-{n}" for thread in range(8) for n in range(40)]
+    held = [get_websocket_manager(name).get_stats()["journal_bytes"] for name in names]
+    status = get_manager_registry_status()
+    assert status["journal_bytes"] == sum(held), "what is told is what is held"
+    assert status["journal_users"] == sum(bytes > 0 for bytes in held)
+    wsmanager.reset_manager_registry()
+    status = get_manager_registry_status()
+    assert status["journal_bytes"] == status["journal_users"] == 0
 
 
 async def test_a_manager_with_a_live_journal_is_not_collected() -> None:

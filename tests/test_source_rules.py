@@ -22,7 +22,7 @@ LAYERS = {
     "settings": 2, "histogram": 2, "counters": 2, "position": 2,
     # nouns
     "identity": 3, "verdict": 3, "event": 3, "results": 3, "channel": 3, "journal": 3,
-    "acks": 3, "kept": 3, "wire": 3,
+    "acks": 3, "kept": 3, "wire": 3, "idle": 3,
     "connection": 3, "manager": 3, "mailbox": 3, "registry": 3, "batch": 3,
     # verbs
     "delivery": 4, "fanout": 4, "acquire": 4, "check": 4, "driver": 4, "writer": 4, "evict": 4,
@@ -61,11 +61,14 @@ SAME_LAYER = {
     ("results", "event"),  # a receipt is an event's tally
     ("manager", "connection"),  # a user's roster is of connections
     ("mailbox", "connection"),  # a loop's list is of connections
+    ("mailbox", "wire"),  # and a byte wakes it
     ("registry", "manager"),
     ("registry", "mailbox"),
     ("registry", "identity"),
     ("registry", "kept"),  # what leaves the table is counted no more
     ("kept", "manager"),
+    ("registry", "idle"),
+    ("idle", "manager"),
     ("fanout", "writer"),  # an idle connection is written at once
     ("fanout", "evict"),  # and one that is over its limit is removed
     ("acquire", "check"),  # a miss waits for the loop's check

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import gc
+import selectors
+import statistics
 import sys
 import threading
 import time
@@ -172,6 +174,84 @@ def test_one_wakeup_for_a_burst(loop_thread: LoopThread) -> None:
     eventually_sync(lambda: len(socket.texts) == 1000)
     assert woken <= 3
     assert [event["payload"]["n"] for event in socket.events] == list(range(1000))
+
+
+class WakeCounting(selectors.DefaultSelector):
+    """Counts how often it let its loop go on."""
+
+    wakes = 0
+
+    def select(self, timeout: float | None = None) -> Any:
+        ready = super().select(timeout)
+        self.wakes += bool(ready)
+        return ready
+
+
+@pytest.mark.skipif(
+    not getattr(sys, "_is_gil_enabled", lambda: True)(),
+    reason="without the GIL the loop runs beside the burst, and may be woken twice for it",
+)
+def test_bursts_wake_an_idle_loop_once_each() -> None:
+    """The loop does not run into a burst that has begun; the next is seen to be one."""
+    selector = WakeCounting()
+    with LoopThread(lambda: asyncio.SelectorEventLoop(selector)) as loop_thread:
+        manager = get_websocket_manager("ann")
+        socket = SyncSocket()
+        manager.add_connection(socket, loop=loop_thread.loop)
+
+        def burst(number: int) -> tuple[float, int]:
+            before, begin = selector.wakes, time.perf_counter()
+            for n in range(64):
+                manager.emit_event("x", {"n": number * 64 + n})
+            took = time.perf_counter() - begin
+            eventually_sync(lambda: len(socket.texts) == (number + 1) * 64)
+            return took, selector.wakes - before
+
+        burst(0)  # shows that they come in bursts
+        bursts = [burst(number) for number in range(1, 101)]
+    # In one that takes long, for want of a processor, the loop gets its turn.
+    wakes = [woken for took, woken in bursts if took < sys.getswitchinterval() / 2]
+    assert len(wakes) >= 10
+    assert statistics.median(wakes) == 1, wakes
+    assert [event["payload"]["n"] for event in socket.events] == list(range(101 * 64))
+
+
+@pytest.mark.parametrize("factory", loop_factories(), ids=lambda f: f.__module__.split(".")[0])
+@pytest.mark.parametrize("debug", [False, True])
+def test_bursts_arrive_whatever_wakes_the_loop(factory: Callable[[], Any], debug: bool) -> None:
+    """By a byte of ours or by call_soon_threadsafe: another loop, debug mode, a class of one's own."""
+    with LoopThread(factory) as loop_thread:
+        loop_thread.loop.set_debug(debug)
+        manager = get_websocket_manager("ann")
+        socket = SyncSocket()
+        manager.add_connection(socket, loop=loop_thread.loop)
+        for number in range(1, 6):
+            for n in range(64):
+                manager.emit_event("x", {"n": n})
+            eventually_sync(lambda number=number: len(socket.texts) == number * 64)
+    assert [event["payload"]["n"] for event in socket.events] == list(range(64)) * 5
+
+
+def test_a_loop_that_wakes_in_its_own_way_is_woken_that_way() -> None:
+    """Each event in a burst and alone comes by what its class overrides."""
+    asked = 0
+
+    class Own(asyncio.SelectorEventLoop):
+        def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            return super().call_soon_threadsafe(*args, **kwargs)
+
+    with LoopThread(Own) as loop_thread:
+        manager = get_websocket_manager("ann")
+        socket = SyncSocket()
+        manager.add_connection(socket, loop=loop_thread.loop)
+        asked = 0
+        for number in range(1, 6):
+            for n in range(64):
+                manager.emit_event("x", {"n": n})
+            eventually_sync(lambda number=number: len(socket.texts) == number * 64)
+        assert asked > 0
 
 
 def test_an_emit_never_waits_for_a_blocked_loop(loop_thread: LoopThread) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from . import _log, _pump, _wsmanager, adapters, events
+from . import _log, _loops, _pump, _wsmanager, adapters, events
 from .connections import WebSocketConnection
 from .mode import WebSocketManagerMode
 
@@ -25,7 +25,9 @@ core._install(
     pump_send_text=_pump.send_text,
     pump_send_str=_pump.send_str,
     pump_send=_pump.send,
+    waker=_loops.waker,
 )
+core._share(events.writer)
 events.Limits.max_event_bytes = core._settings()["max_event_bytes"]
 
 STARTED: Final = time.time()

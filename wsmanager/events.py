@@ -43,10 +43,20 @@ AGENT_EVENTS: Final[tuple[str, str, str, str, str]] = (
 Encoder = Callable[[Any], bytes]
 
 _STANDARD = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_make: Any = getattr(json.encoder, "c_make_encoder", None)
+#: What ``_STANDARD.encode`` makes anew for each value, which takes longer than to use it.
+writer: Any = (
+    _STANDARD.iterencode  # an interpreter without it
+    if _make is None
+    else _make(
+        None, _STANDARD.default, json.encoder.encode_basestring, None, ":", ",", False, False, False
+    )
+)
 
 
-def _encode_standard(value: Any) -> bytes:
-    return _STANDARD.encode(value).encode()
+def _encode_standard(value: Any, write: Any = writer) -> bytes:
+    # A default, not the module's name: a finalizer at the interpreter's end may still emit.
+    return "".join(write(value, 0)).encode()
 
 
 def encoder(name: Literal["msgspec", "orjson", "json"]) -> Encoder:

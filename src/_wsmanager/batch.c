@@ -1,4 +1,5 @@
-/* Invariant: a job's events stand together, in their order. */
+/* Invariant: a job's events stand together, in their order; the batch owns
+ * them, a job that gives one away gives a reference of its own. */
 #include "batch.h"
 
 #include <string.h>
@@ -10,6 +11,7 @@ wsm_batch_init(WsmBatch *batch)
     batch->events = batch->first_events;
     batch->job_count = 0;
     batch->event_count = 0;
+    batch->channels = false;
     batch->job_capacity = WSM_BATCH_INLINE;
     batch->event_capacity = WSM_BATCH_INLINE;
 }
@@ -64,23 +66,6 @@ wsm_batch_reserve(WsmBatch *batch, Py_ssize_t jobs)
         batch->job_capacity = (uint32_t)need;
     }
     return wsm_batch_reserve_events(batch, (size_t)jobs);
-}
-
-void
-wsm_batch_add(WsmBatch *batch, WsmConnection *connection, WsmEvent *event)
-{
-    batch->jobs[batch->job_count++] = (WsmJob){
-        .connection = (WsmConnection *)Py_NewRef((PyObject *)connection),
-        .first = batch->event_count,
-        .count = event != NULL,
-        .way = WSM_WAY_LIBRARY,
-        .channel = connection->channel != NULL,
-        .pumps = event != NULL && connection->coroutine && event->numbered &&
-                 event->seq > connection->replayed_to,
-    };
-    if (event != NULL) {
-        batch->events[batch->event_count++] = Py_NewRef((PyObject *)event);
-    }
 }
 
 void

@@ -27,9 +27,6 @@ typedef struct {
     uint64_t written; /* bytes given to the kernel by us */
     uint64_t acknowledged; /* of them, as seen at the last look */
     int64_t stuck_since; /* ns; 0: the peer takes what is sent */
-    int64_t sent_at; /* ns: when the last system call was over */
-    uint8_t alone; /* turns in a row that had but one event */
-    uint8_t unasked; /* so many may go without asking for the turn's end */
     int fd;
     WSM_SHARED(uint32_t) code; /* that it closed with; 0: not known */
     bool open;

@@ -8,6 +8,13 @@
 
 #include <structmember.h>
 
+/* Whether there is a lock that one thread keeps from all the others. */
+#ifdef Py_GIL_DISABLED
+#define WSM_HAS_GIL false
+#else
+#define WSM_HAS_GIL true
+#endif
+
 /* Take the raised exception as one normalized object; NULL if none is set. */
 static inline PyObject *
 wsm_error_take(void)
@@ -113,6 +120,23 @@ wsm_dict_claim(PyObject *dict, PyObject *key, PyObject *value,
         return -1;
     }
     return found;
+#endif
+}
+
+/* Without the GIL all threads that use an object write to its count. 3.14 can
+ * leave that; 3.13 makes what Python code defines immortal instead, and so is
+ * this there: for what lives as long as the interpreter. */
+static inline void
+wsm_share(PyObject *op)
+{
+#if !defined(Py_GIL_DISABLED)
+    (void)op;
+#elif PY_VERSION_HEX >= 0x030E0000
+    PyUnstable_Object_EnableDeferredRefcount(op);
+#else
+    if (PyInterpreterState_Get() == PyInterpreterState_Main()) {
+        Py_SET_REFCNT(op, (Py_ssize_t)UINT32_MAX + 1);
+    }
 #endif
 }
 

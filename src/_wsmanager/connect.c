@@ -2,6 +2,7 @@
  * Invariant: a socket belongs to one user, and to one connection. */
 #include "args.h"
 #include "compat.h"
+#include "counters.h"
 #include "evict.h"
 #include "identity.h"
 #include "methods.h"
@@ -361,7 +362,7 @@ connect_start(WsmConnection *connection)
 static int
 connect_resumed(WsmConnection *connection, const WsmResume *resume)
 {
-    WsmTotals *totals = &connection->state->totals;
+    WsmTotals *totals = wsm_totals(connection->state);
     WsmEvent *event = connect_greeting(connection->state, resume);
     bool first = false;
 
@@ -381,9 +382,9 @@ connect_resumed(WsmConnection *connection, const WsmResume *resume)
         PyErr_NoMemory();
         return -1;
     }
-    totals->resumed += resume->reason == NULL;
-    totals->not_resumed += resume->reason != NULL;
-    totals->replayed += resume->replayed;
+    wsm_add(&totals->resumed, resume->reason == NULL);
+    wsm_add(&totals->not_resumed, resume->reason != NULL);
+    wsm_add(&totals->replayed, resume->replayed);
     connect_start(connection);
     return 0;
 }

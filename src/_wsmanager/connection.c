@@ -127,7 +127,7 @@ static void
 connection_count_drop(WsmConnection *self, const WsmEvent *event,
                       WsmAction action)
 {
-    wsm_add(&self->state->counters->dropped[action][event->kind], 1);
+    wsm_add(&wsm_counters(self->state)->dropped[action][event->kind], 1);
 }
 
 static void
@@ -181,7 +181,7 @@ connection_coalesce(WsmConnection *self, const WsmEvent *event,
         if (old->key != NULL && !old->critical &&
             PyUnicode_Compare(old->key, event->key) == 0) {
             connection_displace(self, i, dropped, WSM_ACTION_coalesce);
-            wsm_add(&self->state->counters->slow[WSM_ACTION_coalesce], 1);
+            wsm_add(&wsm_counters(self->state)->slow[WSM_ACTION_coalesce], 1);
             return;
         }
     }
@@ -192,7 +192,7 @@ connection_drop_newest(WsmConnection *self, const WsmEvent *event)
 {
     connection_note_gap(self, event);
     connection_count_drop(self, event, WSM_ACTION_drop_newest);
-    wsm_add(&self->state->counters->slow[WSM_ACTION_drop_newest], 1);
+    wsm_add(&wsm_counters(self->state)->slow[WSM_ACTION_drop_newest], 1);
     return WSM_DROPPED;
 }
 
@@ -213,7 +213,7 @@ wsm_connection_push_locked(WsmConnection *self, WsmEvent *event,
         if (policy == WSM_SLOW_DROP_NEWEST && !event->critical) {
             return connection_drop_newest(self, event);
         }
-        wsm_add(&self->state->counters->slow[WSM_ACTION_drop_oldest], 1);
+        wsm_add(&wsm_counters(self->state)->slow[WSM_ACTION_drop_oldest], 1);
         if (!connection_make_room(self, size, dropped)) {
             return event->critical ? WSM_FAILED
                                    : connection_drop_newest(self, event);

@@ -32,6 +32,7 @@ typedef struct WsmConnection {
     PyObject_HEAD
     /* What an emit looks at comes first: two lines of the cache. */
     PyObject *loop; /* borrowed: the mailbox's */
+    struct WsmMailbox *mailbox; /* owned */
     PyObject *thread_id; /* owned or NULL; guarded by the lock */
     WsmChannel *channel; /* owned or NULL */
     PyObject *websocket; /* owned */
@@ -39,6 +40,8 @@ typedef struct WsmConnection {
     WSM_SHARED(WsmGap *) gap; /* owned, raw, or NULL; changes guarded */
     WsmRing outbox; /* guarded by the lock */
     uint64_t replayed_to; /* seq: what is older came by a resume */
+    uint32_t turn; /* of its loop, the last it was written to directly in;
+                      owning loop's thread only */
     WSM_SHARED(uint32_t) errors; /* failed sends in a row */
     WSM_SHARED(uint32_t) code; /* we close it with; 0: with none as yet */
     uint8_t method;
@@ -54,7 +57,6 @@ typedef struct WsmConnection {
     WsmLock *lock; /* the manager's: "the lock" below */
     WsmState *state; /* borrowed: our type keeps the module alive */
     struct WsmManager *manager; /* owned */
-    struct WsmMailbox *mailbox; /* owned */
     size_t outbox_bytes; /* guarded by the lock */
     PyObject *driver; /* owned or NULL: drives a suspended send; changed by
                          the loop's thread, guarded */

@@ -4,8 +4,10 @@
 #include <string.h>
 
 #define WSM_NAMED(name) #name,
+#define WSM_SIZED(name) sizeof(#name) - 1,
 
 static const char *const kind_names[] = {WSM_EVENT_KINDS(WSM_NAMED)};
+static const Py_ssize_t kind_sizes[] = {WSM_EVENT_KINDS(WSM_SIZED)};
 static const char *const action_names[] = {WSM_SLOW_ACTIONS(WSM_NAMED)};
 static const char *const closed_names[] = {WSM_CLOSE_REASONS(WSM_NAMED)};
 static const char *const code_names[] = {WSM_CLOSE_CODES(WSM_NAMED)};
@@ -13,7 +15,7 @@ static const char *const code_names[] = {WSM_CLOSE_CODES(WSM_NAMED)};
 int
 wsm_counters_init(WsmState *state)
 {
-    state->counters = PyMem_RawCalloc(1, sizeof(WsmCounters));
+    state->counters = PyMem_RawCalloc(WSM_STRIPES, sizeof(WsmStripe));
     if (state->counters == NULL) {
         PyErr_NoMemory();
         return -1;
@@ -25,16 +27,47 @@ void
 wsm_counters_reset(WsmState *state)
 {
     uint64_t *each = (uint64_t *)state->counters;
-    for (size_t i = 0; i < sizeof(WsmCounters) / sizeof(*each); i++) {
+    size_t all = WSM_STRIPES * sizeof(WsmStripe) / sizeof(*each);
+    for (size_t i = 0; i < all; i++) {
         wsm_clear(&each[i]);
     }
+}
+
+/* Of the first size bytes of each stripe. */
+static void
+counters_sum(const WsmState *state, uint64_t *sums, size_t size)
+{
+    for (size_t k = 0; k < size / sizeof(*sums); k++) {
+        sums[k] = 0;
+        for (size_t i = 0; i < WSM_STRIPES; i++) {
+            sums[k] += wsm_read((uint64_t *)&state->counters[i] + k);
+        }
+    }
+}
+
+void
+wsm_counters_sum(const WsmState *state, WsmCounters *sum)
+{
+    counters_sum(state, (uint64_t *)sum, sizeof(*sum));
+}
+
+WsmTotals
+wsm_totals_sum(const WsmState *state)
+{
+    WsmTotals sum;
+    counters_sum(state, (uint64_t *)&sum, sizeof(sum));
+    return sum;
 }
 
 WsmKind
 wsm_kind_of(PyObject *type)
 {
+    const Py_ssize_t size = PyUnicode_GET_LENGTH(type);
+
     for (int i = WSM_KIND_other + 1; i < WSM_KINDS; i++) {
-        if (PyUnicode_CompareWithASCIIString(type, kind_names[i]) == 0) {
+        if (size == kind_sizes[i] && PyUnicode_IS_ASCII(type) &&
+            memcmp(PyUnicode_1BYTE_DATA(type), kind_names[i], (size_t)size) ==
+                0) {
             return (WsmKind)i;
         }
     }
@@ -77,9 +110,9 @@ wsm_counters_closed(WsmState *state, const char *reason, int code,
             at = i;
         }
     }
-    wsm_add(&state->counters->closed[at][counters_code(code)], 1);
-    wsm_histogram_add(&state->counters->connected, (int64_t)(seconds * 1e9),
-                      1);
+    WsmCounters *counters = wsm_counters(state);
+    wsm_add(&counters->closed[at][counters_code(code)], 1);
+    wsm_histogram_add(&counters->connected, (int64_t)(seconds * 1e9), 1);
 }
 
 static PyObject *
@@ -147,7 +180,9 @@ counters_closed(const WsmCounters *self, bool apart)
 PyObject *
 wsm_counters_dict(const WsmState *state)
 {
-    const WsmCounters *self = state->counters;
+    WsmCounters sums;
+    const WsmCounters *self = &sums;
+    wsm_counters_sum(state, &sums);
     const struct {
         const char *name;
         PyObject *dict; /* owned until the end */

@@ -46,8 +46,32 @@ typedef enum {
     WSM_CLOSE_CODES(WSM_CODE_ID) WSM_CODES
 } WsmCode;
 
-/* Nothing but uint64_t. */
-typedef struct WsmCounters {
+/* For get_stats(). */
+typedef struct {
+    uint64_t emitted;
+    uint64_t sent;
+    uint64_t queued;
+    uint64_t dropped;
+    uint64_t failed;
+    uint64_t direct;
+    uint64_t generic;
+    uint64_t wakeups;
+    uint64_t opened;
+    uint64_t closed;
+    uint64_t slow;
+    uint64_t stray;
+    uint64_t stored;
+    uint64_t resumed;
+    uint64_t not_resumed;
+    uint64_t replayed;
+    uint64_t acked;
+    uint64_t repeated;
+    uint64_t tolerated;
+} WsmTotals;
+
+/* Nothing but uint64_t, here and above. */
+typedef struct {
+    WsmTotals totals;
     uint64_t emitted[WSM_KINDS];
     uint64_t sent[WSM_KINDS];
     uint64_t failed[WSM_KINDS];
@@ -57,6 +81,28 @@ typedef struct WsmCounters {
     WsmHistogram emit_to_write;
     WsmHistogram connected; /* how long connections lasted */
 } WsmCounters;
+
+typedef struct WsmStripe {
+    WsmCounters counters;
+    uint64_t apart[WSM_APART];
+} WsmStripe;
+
+/* What this thread adds to, with wsm_add(). Allowed under a lock. */
+static inline WsmCounters *
+wsm_counters(const WsmState *state)
+{
+    return &state->counters[wsm_stripe()].counters;
+}
+
+static inline WsmTotals *
+wsm_totals(const WsmState *state)
+{
+    return &wsm_counters(state)->totals;
+}
+
+/* All stripes' sums. */
+void wsm_counters_sum(const WsmState *state, WsmCounters *sum);
+WsmTotals wsm_totals_sum(const WsmState *state);
 
 /* Make the state's counters. -1 with MemoryError. */
 int wsm_counters_init(WsmState *state);

@@ -102,13 +102,20 @@ static bool
 drive_one(WsmDrive *drive, WsmConnection *connection, WsmEvent *event)
 {
     PyObject *inner = NULL, *result = NULL;
-    PySendResult how = PYGEN_ERROR;
+    bool entered = wsm_send_enter(connection);
+    PySendResult how = wsm_send_call(connection, event, &inner, &result);
 
-    if (wsm_drive_prepare(drive) == 0) {
-        bool entered = wsm_send_enter(connection);
-        how = wsm_send_start(connection, event, &inner, &result);
-        wsm_send_exit(connection, entered);
+    if (how == PYGEN_NEXT) {
+        /* Only what awaits asks whose task it is. */
+        if (wsm_drive_prepare(drive) == 0) {
+            how = wsm_send_step(&inner, &result);
+        }
+        else {
+            Py_CLEAR(inner);
+            how = PYGEN_ERROR;
+        }
     }
+    wsm_send_exit(connection, entered);
     if (how == PYGEN_NEXT) {
         wsm_drive_suspend(drive, connection, event, inner, result);
         return false;

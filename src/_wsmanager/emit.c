@@ -1,5 +1,6 @@
 /* Events of a manager: a type and its data. */
 #include "args.h"
+#include "counters.h"
 #include "dispatch.h"
 #include "methods.h"
 #include "results.h"
@@ -184,6 +185,6 @@ WSM_METHOD(acknowledge)
     PyErr_Clear(); /* lone surrogates: no id of ours */
     bool known = text != NULL && wsm_position_parse(text, (size_t)size, &id) &&
                  wsm_manager_acknowledge(self, &id);
-    self->state->totals.acked += known;
+    wsm_add(&wsm_totals(self->state)->acked, known);
     return wsm_answer_new(self->state, PyBool_FromLong(known));
 }

@@ -22,42 +22,43 @@ envelope_civil(int64_t days, int *year, int *month, int *day)
     *year = (int)(yoe + era * 400 + (*month <= 2));
 }
 
-static char *
-envelope_digits(char *at, int64_t value, int digits)
+static inline char *
+envelope_two(char *at, uint32_t value)
 {
-    for (int i = digits - 1; i >= 0; i--) {
-        at[i] = (char)('0' + value % 10);
-        value /= 10;
-    }
-    return at + digits;
+    at[0] = (char)('0' + value / 10);
+    at[1] = (char)('0' + value % 10);
+    return at + 2;
 }
 
 #define WSM_TIMESTAMP_SIZE 32
 
 /* ISO 8601 with microseconds and offset, as datetime.isoformat() writes. */
 static void
-envelope_now(char *text)
+envelope_now(char *at)
 {
     struct timespec now;
     int year, month, day;
-    char *at = text;
 
     clock_gettime(CLOCK_REALTIME, &now);
-    int64_t second = now.tv_sec % 86400;
+    uint32_t second = (uint32_t)(now.tv_sec % 86400);
+    uint32_t micro = (uint32_t)(now.tv_nsec / 1000);
     envelope_civil(now.tv_sec / 86400, &year, &month, &day);
-    at = envelope_digits(at, year, 4);
+    at = envelope_two(at, (uint32_t)year / 100);
+    at = envelope_two(at, (uint32_t)year % 100);
     *at++ = '-';
-    at = envelope_digits(at, month, 2);
+    at = envelope_two(at, (uint32_t)month);
     *at++ = '-';
-    at = envelope_digits(at, day, 2);
+    at = envelope_two(at, (uint32_t)day);
     *at++ = 'T';
-    at = envelope_digits(at, second / 3600, 2);
+    at = envelope_two(at, second / 3600);
     *at++ = ':';
-    at = envelope_digits(at, second / 60 % 60, 2);
+    at = envelope_two(at, second / 60 % 60);
     *at++ = ':';
-    at = envelope_digits(at, second % 60, 2);
+    at = envelope_two(at, second % 60);
     *at++ = '.';
-    at = envelope_digits(at, now.tv_nsec / 1000, 6);
+    at = envelope_two(at, micro / 10000);
+    at = envelope_two(at, micro / 100 % 100);
+    at = envelope_two(at, micro % 100);
     memcpy(at, "+00:00", 6);
 }
 
@@ -239,7 +240,7 @@ envelope_custom(WsmState *state, PyObject *members)
 static PyObject *
 envelope_bytes(WsmState *state, PyObject *members)
 {
-    bool plain;
+    WsmPayload seen;
     Py_ssize_t most = state->settings.max_event_bytes;
 
     if (state->hooks.encode == NULL || state->hooks.encode_any == NULL) {
@@ -248,7 +249,7 @@ envelope_bytes(WsmState *state, PyObject *members)
                         "C core alone");
         return NULL;
     }
-    if (wsm_payload_examine(members, most, &plain) < 0) {
+    if (wsm_payload_examine(members, most, &seen) < 0) {
         PyErr_Format(state->errors.EventTooLarge,
                      "the event takes more than %zd bytes of JSON "
                      "(max_event_bytes): send a reference to the data "
@@ -256,7 +257,7 @@ envelope_bytes(WsmState *state, PyObject *members)
                      most);
         return NULL;
     }
-    if (plain) {
+    if (seen.plain) {
         PyObject *json = PyObject_CallOneArg(state->hooks.encode, members);
         if (json != NULL || !PyErr_ExceptionMatches(PyExc_Exception) ||
             PyErr_ExceptionMatches(PyExc_MemoryError)) {
@@ -289,121 +290,184 @@ envelope_encode(WsmState *state, const WsmLetter *letter)
     return json;
 }
 
-/* -- the common case, put together from parts ---------------------------- */
+/* -- the common case, written in one go ----------------------------------- */
+
+/* What stands between the values of the default envelope. */
+#define WSM_TYPE "{\"type\":"
+#define WSM_PAYLOAD ",\"payload\":"
+#define WSM_USER_ID ",\"user_id\":"
+#define WSM_THREAD_ID ",\"thread_id\":"
+#define WSM_RUN_ID ",\"run_id\":"
+#define WSM_TIMESTAMP ",\"timestamp\":\""
+#define WSM_AGENT_NAME ",\"agent_name\":"
+#define WSM_TOOL_NAME ",\"tool_name\":"
+#define WSM_ACK ",\"ack\":true"
+#define WSM_ALWAYS                                              \
+    WSM_TYPE WSM_PAYLOAD WSM_USER_ID WSM_THREAD_ID WSM_RUN_ID   \
+        WSM_TIMESTAMP "\"}"
+
+#define WSM_SIZE(literal) (sizeof(literal) - 1)
+#define WSM_PUT(at, literal) \
+    (memcpy(at, literal, WSM_SIZE(literal)), (at) + WSM_SIZE(literal))
+
+/* A str that JSON writes as it is. */
+typedef struct {
+    const char *data; /* borrowed; NULL: null */
+    size_t size;
+} WsmText;
 
 typedef struct {
-    const char *data;
-    size_t size;
-} WsmPart;
+    WsmText type, user, thread, run, agent, tool;
+    PyObject *kept[4]; /* owned or NULL: what some of them are of */
+} WsmTexts;
 
-#define WSM_PARTS 24
+#define WSM_EACH_BYTE(byte) (UINT64_C(0x0101010101010101) * (byte))
 
-typedef struct {
-    WsmPart parts[WSM_PARTS];
-    int count;
-    size_t size;
-} WsmParts;
-
-static void
-parts_add(WsmParts *parts, const char *data, size_t size)
+/* Whether one of the eight ASCII characters must be escaped (RFC 8259 section
+ * 7): a quotation mark, a backslash, a control character. A byte that is zero
+ * or, in the last case, too small borrows from its highest bit. */
+static bool
+text_escapes(const char *data)
 {
-    parts->parts[parts->count++] = (WsmPart){data, size};
-    parts->size += size;
+    uint64_t word;
+    memcpy(&word, data, sizeof(word));
+    uint64_t quote = word ^ WSM_EACH_BYTE('"');
+    uint64_t backslash = word ^ WSM_EACH_BYTE('\\');
+    return (((quote - WSM_EACH_BYTE(1)) | (backslash - WSM_EACH_BYTE(1)) |
+             (word - WSM_EACH_BYTE(0x20))) &
+            WSM_EACH_BYTE(0x80)) != 0;
 }
 
-#define WSM_PART(parts, literal) \
-    parts_add(parts, literal, sizeof(literal) - 1)
-
-/* Add a str as it is, if JSON writes it so too: ASCII, nothing to escape. */
+/* False if op is anything but a str that JSON writes as it is, or none. */
 static bool
-parts_add_text(WsmParts *parts, PyObject *text)
+text_of(WsmText *text, PyObject *op)
 {
-    if (text == NULL || text == Py_None) {
-        WSM_PART(parts, "null");
+    *text = (WsmText){NULL, 0};
+    if (op == NULL || op == Py_None) {
         return true;
     }
-    if (!PyUnicode_CheckExact(text) || !PyUnicode_IS_COMPACT_ASCII(text)) {
+    if (!PyUnicode_CheckExact(op) || !PyUnicode_IS_COMPACT_ASCII(op)) {
         return false;
     }
-    const char *data = (const char *)PyUnicode_1BYTE_DATA(text);
-    size_t size = (size_t)PyUnicode_GET_LENGTH(text);
-    for (size_t i = 0; i < size; i++) {
-        if ((unsigned char)data[i] < 0x20 || data[i] == '"' ||
-            data[i] == '\\') {
+    const char *data = (const char *)PyUnicode_1BYTE_DATA(op);
+    size_t size = (size_t)PyUnicode_GET_LENGTH(op), i = 0;
+    *text = (WsmText){data, size};
+    for (; i + 8 <= size; i += 8) {
+        if (text_escapes(data + i)) {
             return false;
         }
     }
-    WSM_PART(parts, "\"");
-    parts_add(parts, data, size);
-    WSM_PART(parts, "\"");
+    if (i < size) {
+        char rest[8] = "        ";
+        for (size_t k = 0; i + k < size; k++) {
+            rest[k] = data[i + k];
+        }
+        return !text_escapes(rest);
+    }
     return true;
 }
 
-/* A str of the data, borrowed from it; *plain is false if it is no str. */
-static PyObject *
-parts_peek(PyObject *data, PyObject *name, bool *plain)
+static inline size_t
+text_size(const WsmText *text)
 {
-    PyObject *value = NULL;
-    if (PyDict_GetItemRef(data, name, &value) <= 0) {
-        return NULL;
-    }
-    *plain = *plain && PyUnicode_CheckExact(value);
-    Py_DECREF(value); /* the data keeps it, and nothing runs meanwhile */
-    return value;
+    return text->data == NULL ? WSM_SIZE("null") : text->size + 2;
 }
 
-/* What stands around the payload, before and after it. */
+static inline unsigned char *
+text_put(unsigned char *at, const WsmText *text)
+{
+    if (text->data == NULL) {
+        return WSM_PUT(at, "null");
+    }
+    *at++ = '"';
+    memcpy(at, text->data, text->size);
+    at += text->size;
+    *at++ = '"';
+    return at;
+}
+
+/* What the data says under that name, kept; false if that is no such str. */
 static bool
-parts_of(WsmState *state, const WsmLetter *letter, const char *timestamp,
-         WsmParts *head, WsmParts *tail)
+texts_look(WsmText *text, PyObject **kept, const WsmPayload *seen,
+           PyObject *data, PyObject *name)
+{
+    if (!wsm_payload_may_have(seen, name)) {
+        return true;
+    }
+    return PyDict_GetItemRef(data, name, kept) >= 0 && *kept != Py_None &&
+           text_of(text, *kept);
+}
+
+static bool
+texts_of(WsmTexts *self, WsmState *state, const WsmLetter *letter,
+         const WsmPayload *seen)
 {
     const WsmNames *names = &state->names;
-    bool plain = true;
-    PyObject *thread = letter->thread_id, *run = letter->run_id;
-    PyObject *agent = parts_peek(letter->data, names->agent_name, &plain);
-    PyObject *tool = parts_peek(letter->data, names->tool_name, &plain);
+    PyObject *data = letter->data;
 
-    if (thread == NULL) {
-        thread = parts_peek(letter->data, names->thread_id, &plain);
-    }
-    if (run == NULL) {
-        run = parts_peek(letter->data, names->run_id, &plain);
-    }
-    WSM_PART(head, "{\"type\":");
-    plain = plain && parts_add_text(head, letter->type);
-    WSM_PART(head, ",\"payload\":");
-    WSM_PART(tail, ",\"user_id\":");
-    plain = plain && parts_add_text(tail, letter->user_id);
-    WSM_PART(tail, ",\"thread_id\":");
-    plain = plain && parts_add_text(tail, thread);
-    WSM_PART(tail, ",\"run_id\":");
-    plain = plain && parts_add_text(tail, run);
-    WSM_PART(tail, ",\"timestamp\":\"");
-    parts_add(tail, timestamp, WSM_TIMESTAMP_SIZE);
-    WSM_PART(tail, "\"");
-    if (agent != NULL) {
-        WSM_PART(tail, ",\"agent_name\":");
-        plain = plain && parts_add_text(tail, agent);
-    }
-    if (tool != NULL) {
-        WSM_PART(tail, ",\"tool_name\":");
-        plain = plain && parts_add_text(tail, tool);
-    }
-    if (letter->ack) {
-        WSM_PART(tail, ",\"ack\":true");
-    }
-    WSM_PART(tail, "}");
-    return plain;
+    *self = (WsmTexts){.kept = {NULL}};
+    return text_of(&self->type, letter->type) &&
+           text_of(&self->user, letter->user_id) &&
+           (letter->thread_id != NULL
+                ? text_of(&self->thread, letter->thread_id)
+                : texts_look(&self->thread, &self->kept[0], seen, data,
+                             names->thread_id)) &&
+           (letter->run_id != NULL ? text_of(&self->run, letter->run_id)
+                                   : texts_look(&self->run, &self->kept[1],
+                                                seen, data, names->run_id)) &&
+           texts_look(&self->agent, &self->kept[2], seen, data,
+                      names->agent_name) &&
+           texts_look(&self->tool, &self->kept[3], seen, data,
+                      names->tool_name);
 }
 
-static unsigned char *
-parts_write(const WsmParts *parts, unsigned char *at)
+static void
+texts_drop(WsmTexts *self)
 {
-    for (int i = 0; i < parts->count; i++) {
-        memcpy(at, parts->parts[i].data, parts->parts[i].size);
-        at += parts->parts[i].size;
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(self->kept); i++) {
+        Py_XDECREF(self->kept[i]);
     }
-    return at;
+}
+
+static size_t
+texts_size(const WsmTexts *self, bool ack)
+{
+    size_t size = WSM_SIZE(WSM_ALWAYS) + WSM_TIMESTAMP_SIZE +
+                  text_size(&self->type) + text_size(&self->user) +
+                  text_size(&self->thread) + text_size(&self->run);
+    if (self->agent.data != NULL) {
+        size += WSM_SIZE(WSM_AGENT_NAME) + text_size(&self->agent);
+    }
+    if (self->tool.data != NULL) {
+        size += WSM_SIZE(WSM_TOOL_NAME) + text_size(&self->tool);
+    }
+    return size + (ack ? WSM_SIZE(WSM_ACK) : 0);
+}
+
+static void
+texts_put(const WsmTexts *self, unsigned char *at, PyObject *payload, bool ack)
+{
+    size_t size = (size_t)PyBytes_GET_SIZE(payload);
+
+    at = text_put(WSM_PUT(at, WSM_TYPE), &self->type);
+    at = WSM_PUT(at, WSM_PAYLOAD);
+    memcpy(at, PyBytes_AS_STRING(payload), size);
+    at = text_put(WSM_PUT(at + size, WSM_USER_ID), &self->user);
+    at = text_put(WSM_PUT(at, WSM_THREAD_ID), &self->thread);
+    at = text_put(WSM_PUT(at, WSM_RUN_ID), &self->run);
+    at = WSM_PUT(at, WSM_TIMESTAMP);
+    envelope_now((char *)at);
+    at = WSM_PUT(at + WSM_TIMESTAMP_SIZE, "\"");
+    if (self->agent.data != NULL) {
+        at = text_put(WSM_PUT(at, WSM_AGENT_NAME), &self->agent);
+    }
+    if (self->tool.data != NULL) {
+        at = text_put(WSM_PUT(at, WSM_TOOL_NAME), &self->tool);
+    }
+    if (ack) {
+        at = WSM_PUT(at, WSM_ACK);
+    }
+    *at = '}';
 }
 
 /* The default envelope of an event with nothing unusual in it: the same
@@ -411,17 +475,16 @@ parts_write(const WsmParts *parts, unsigned char *at)
 static WsmEvent *
 envelope_common(WsmState *state, const WsmLetter *letter)
 {
-    WsmParts head = {.count = 0}, tail = {.count = 0};
-    char timestamp[WSM_TIMESTAMP_SIZE];
     unsigned char *at;
-    bool plain;
+    WsmPayload seen;
+    WsmTexts texts;
 
     if (state->settings.envelope != WSM_ENVELOPE_PAYLOAD ||
         letter->root != NULL || !PyDict_CheckExact(letter->data) ||
         state->hooks.encode == NULL ||
         wsm_payload_examine(letter->data, state->settings.max_event_bytes,
-                            &plain) < 0 ||
-        !plain) {
+                            &seen) < 0 ||
+        !seen.plain) {
         return NULL;
     }
     PyObject *payload = PyObject_CallOneArg(state->hooks.encode, letter->data);
@@ -433,16 +496,15 @@ envelope_common(WsmState *state, const WsmLetter *letter)
         return NULL;
     }
     WsmEvent *event = NULL;
-    envelope_now(timestamp);
-    if (parts_of(state, letter, timestamp, &head, &tail)) {
-        size_t size = (size_t)PyBytes_GET_SIZE(payload);
-        event = wsm_event_alloc(state, head.size + size + tail.size, &at);
+    if (texts_of(&texts, state, letter, &seen)) {
+        size_t size = texts_size(&texts, letter->ack) +
+                      (size_t)PyBytes_GET_SIZE(payload);
+        event = wsm_event_alloc(state, size, &at);
         if (event != NULL) {
-            at = parts_write(&head, at);
-            memcpy(at, PyBytes_AS_STRING(payload), size);
-            parts_write(&tail, at + size);
+            texts_put(&texts, at, payload, letter->ack);
         }
     }
+    texts_drop(&texts);
 #ifndef WSM_PLANT_REFLEAK
     Py_DECREF(payload);
 #endif

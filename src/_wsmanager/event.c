@@ -172,7 +172,7 @@ wsm_event_count(WsmEvent *event, WsmOutcome outcome, int32_t n)
     event->tally[outcome] += n;
     wsm_unlock(&event->lock);
     if (outcome == WSM_FAILED) {
-        wsm_add(&event->state->counters->failed[event->kind], (uint64_t)n);
+        wsm_add(&wsm_counters(event->state)->failed[event->kind], (uint64_t)n);
     }
 }
 
@@ -225,9 +225,9 @@ event_move(WsmEvent *event, WsmOutcome outcome, int32_t n)
 void
 wsm_event_written(WsmEvent *event, uint32_t n, int64_t now, bool timed)
 {
-    WsmCounters *counters = event->state->counters;
+    WsmCounters *counters = wsm_counters(event->state);
 
-    event->state->totals.sent += n;
+    wsm_add(&counters->totals.sent, n);
     wsm_add(&counters->sent[event->kind], n);
     if (timed) {
         wsm_histogram_add(&counters->emit_to_write, now - event->emitted_at,
@@ -248,7 +248,7 @@ wsm_event_settle(WsmEvent *event, PyObject *connection_id, WsmOutcome outcome,
     PyObject *waiters = event_move(event, outcome, 1);
 
     if (outcome == WSM_FAILED) {
-        wsm_add(&event->state->counters->failed[event->kind], 1);
+        wsm_add(&wsm_counters(event->state)->failed[event->kind], 1);
     }
     wsm_event_detail(event, connection_id, outcome, reason);
     wsm_waiters_wake(event->state, waiters, Py_True);

@@ -14,13 +14,9 @@ wsm_settle_pairs(WsmRefList *pairs, WsmOutcome outcome, const char *reason)
     for (Py_ssize_t i = 0; i + 1 < pairs->count; i += 2) {
         WsmConnection *connection = (WsmConnection *)pairs->items[i];
         WsmEvent *event = (WsmEvent *)pairs->items[i + 1];
-        WsmTotals *totals = &connection->state->totals;
-        if (outcome == WSM_DROPPED) {
-            totals->dropped++;
-        }
-        else {
-            totals->failed++;
-        }
+        WsmTotals *totals = wsm_totals(connection->state);
+        wsm_add(outcome == WSM_DROPPED ? &totals->dropped : &totals->failed,
+                1);
         wsm_connection_settle(connection, event, outcome, reason);
     }
     wsm_reflist_drop(pairs);
@@ -282,8 +278,9 @@ wsm_evict_slow(WsmConnection *connection, const char *reason)
                running == connection->loop;
     if (evict_detach(connection, reason,
                      cut ? WSM_CLOSE_ABNORMAL : WSM_CLOSE_TRY_LATER)) {
-        state->totals.slow++;
-        wsm_add(&state->counters->slow[WSM_ACTION_close], 1);
+        WsmCounters *counters = wsm_counters(state);
+        wsm_add(&counters->totals.slow, 1);
+        wsm_add(&counters->slow[WSM_ACTION_close], 1);
         PyObject *fields =
             Py_BuildValue("{s:O}", "connection_id", connection->id);
         if (fields == NULL) {

@@ -2,6 +2,7 @@
 #include "face.h"
 
 #include "compat.h"
+#include "counters.h"
 #include "methods.h"
 #include "results.h"
 
@@ -331,7 +332,7 @@ face_await(PyObject *op)
                      1) < 0) {
         return NULL;
     }
-    self->state->totals.tolerated++;
+    wsm_add(&wsm_totals(self->state)->tolerated, 1);
     wsm_report(self->state, "await", "tolerated", NULL);
     return wsm_answer_new(self->state, Py_NewRef(op));
 }

@@ -12,6 +12,7 @@
 /* With so much waiting in one loop turn, the turn's end is not waited for. */
 #define WSM_FLUSH_EVENTS 256
 #define WSM_FLUSH_BYTES (256 * 1024)
+#define WSM_FANOUT_AHEAD 8 /* connections: fetched while this one is seen to */
 
 typedef struct {
     WsmState *state;
@@ -37,7 +38,9 @@ fanout_is_idle(const WsmFanout *fan, const WsmConnection *connection)
 {
     return fan->loop != NULL && connection->loop == fan->loop &&
            !connection->busy && !connection->blocked && !connection->waking &&
-           connection->outbox.count == 0;
+           connection->outbox.count == 0 &&
+           (connection->channel == NULL ||
+            connection->turn != connection->mailbox->turn);
 }
 
 /* It is in the outbox: see that somebody comes for it. */
@@ -67,15 +70,10 @@ fanout_wake_locked(WsmFanout *fan, WsmConnection *connection)
     }
 }
 
+/* It goes through the outbox. */
 static void
-fanout_one_locked(WsmFanout *fan, WsmConnection *connection)
+fanout_queue_locked(WsmFanout *fan, WsmConnection *connection)
 {
-    if (fanout_is_idle(fan, connection)) {
-        connection->busy = true;
-        wsm_batch_add(&fan->batch, connection, fan->event);
-        fan->tally[WSM_QUEUED]++;
-        return;
-    }
     WsmOutcome outcome =
         wsm_connection_push_locked(connection, fan->event, &fan->dropped);
     fan->tally[outcome]++;
@@ -111,6 +109,37 @@ fanout_keep_locked(WsmFanout *fan)
     }
 }
 
+static void
+fanout_each_locked(WsmFanout *fan, const WsmRoster *roster)
+{
+    WsmEvent *event = fan->event;
+    const bool filtered = event->only != NULL || event->thread_id != NULL;
+    int32_t idle = 0;
+
+    for (Py_ssize_t i = 0, n = roster->count; i < n; i++) {
+        WsmConnection *connection = (WsmConnection *)roster->items[i];
+        if (n - i > WSM_FANOUT_AHEAD) {
+            const WsmConnection *soon =
+                (WsmConnection *)roster->items[i + WSM_FANOUT_AHEAD];
+            __builtin_prefetch(&soon->loop);
+            __builtin_prefetch(&soon->replayed_to);
+        }
+        if (filtered ? !wsm_connection_wants_locked(connection, event)
+                     : !connection->open) {
+            continue;
+        }
+        if (fanout_is_idle(fan, connection)) {
+            connection->busy = true;
+            wsm_batch_add(&fan->batch, connection, event);
+            idle++;
+        }
+        else {
+            fanout_queue_locked(fan, connection);
+        }
+    }
+    fan->tally[WSM_QUEUED] += idle;
+}
+
 /* 0; 1 if the roster grew past what was reserved: try again. */
 static int
 fanout_place(WsmFanout *fan, Py_ssize_t reserved)
@@ -126,16 +155,8 @@ fanout_place(WsmFanout *fan, Py_ssize_t reserved)
     manager->emitted++;
     wsm_event_stamp(fan->event, manager->epoch, ++manager->seq, fan->now);
     fanout_keep_locked(fan);
-    for (Py_ssize_t i = 0; roster != NULL && i < roster->count; i++) {
-        WsmConnection *connection = (WsmConnection *)roster->items[i];
-        if (roster->count - i > 8) {
-            const WsmConnection *soon = (WsmConnection *)roster->items[i + 8];
-            __builtin_prefetch(&soon->loop);
-            __builtin_prefetch(&soon->replayed_to);
-        }
-        if (wsm_connection_wants_locked(connection, fan->event)) {
-            fanout_one_locked(fan, connection);
-        }
+    if (roster != NULL) {
+        fanout_each_locked(fan, roster);
     }
     wsm_unlock(&manager->lock);
     return 0;
@@ -168,14 +189,15 @@ fanout_detail(WsmFanout *fan)
 static void
 fanout_count(WsmFanout *fan)
 {
-    WsmTotals *totals = &fan->state->totals;
+    WsmCounters *counters = wsm_counters(fan->state);
+    WsmTotals *totals = &counters->totals;
 
-    totals->emitted++;
-    wsm_add(&fan->state->counters->emitted[fan->event->kind], 1);
-    totals->queued += (uint64_t)fan->tally[WSM_QUEUED];
-    totals->dropped += (uint64_t)fan->tally[WSM_DROPPED];
-    totals->failed += (uint64_t)fan->tally[WSM_FAILED];
-    totals->stored += (uint64_t)fan->tally[WSM_STORED];
+    wsm_add(&totals->emitted, 1);
+    wsm_add(&counters->emitted[fan->event->kind], 1);
+    wsm_add(&totals->queued, (uint64_t)fan->tally[WSM_QUEUED]);
+    wsm_add(&totals->dropped, (uint64_t)fan->tally[WSM_DROPPED]);
+    wsm_add(&totals->failed, (uint64_t)fan->tally[WSM_FAILED]);
+    wsm_add(&totals->stored, (uint64_t)fan->tally[WSM_STORED]);
     for (int i = 0; i < WSM_OUTCOMES; i++) {
         if (fan->tally[i] != 0) {
             wsm_event_count(fan->event, (WsmOutcome)i, fan->tally[i]);
@@ -249,11 +271,14 @@ fanout_run(WsmFanout *fan)
     if (fan->batch.job_count > 0) {
         result = wsm_writer_run(fan->state, fan->loop, &fan->batch, true);
     }
-    PyObject *saved = wsm_error_take();
-    fanout_wake(fan);
-    fanout_doubt(fan);
-    fanout_close_over(fan);
-    wsm_error_restore(saved);
+    if (fan->post.head != NULL || fan->doubtful != NULL ||
+        fan->over.count > 0) {
+        PyObject *saved = wsm_error_take();
+        fanout_wake(fan);
+        fanout_doubt(fan);
+        fanout_close_over(fan);
+        wsm_error_restore(saved);
+    }
     return result;
 }
 
@@ -277,9 +302,11 @@ fanout_emit(WsmManager *manager, WsmDelivery *delivery)
     delivery->backlog = fan.backlog;
     wsm_batch_drop(&fan.batch); /* what was reserved and not needed */
     if (manager->key != Py_None) {
-        PyObject *saved = wsm_error_take();
+        PyObject *saved = result < 0 ? wsm_error_take() : NULL;
         wsm_kept_count(&manager->state->registry->kept, manager, fan.now);
-        wsm_error_restore(saved);
+        if (saved != NULL) {
+            wsm_error_restore(saved);
+        }
     }
     return result;
 }
@@ -296,7 +323,7 @@ wsm_fanout(WsmManager *manager, WsmEvent *event, PyObject *key)
         Py_DECREF(delivery);
         delivery = first;
         if (again) {
-            manager->state->totals.repeated += first != NULL;
+            wsm_add(&wsm_totals(manager->state)->repeated, first != NULL);
             return (PyObject *)first;
         }
     }

@@ -1,16 +1,40 @@
-/* Invariant: a manager is in the list exactly while its kept_bytes are not 0;
- * the list's bytes are their sum. */
+/* Invariant: the stripes' bytes are the sum of what managers in the table have
+ * told, and who has told of some is in the list, or about to be put there by
+ * the thread that told. */
 #include "kept.h"
 
 /* A place in the list is good for so long. */
 #define WSM_KEPT_PLACE 1000000000 /* ns */
 /* So many of the oldest are looked at for one event. */
 #define WSM_KEPT_LOOKS 2
+/* Where threads run at once each looks once in so many events, or sooner if
+ * it has told of so large a part of the budget: that times the stripes is how
+ * far the budget may be passed. With the GIL, each event. */
+#define WSM_KEPT_TURNS (WSM_STRIPES > 1 ? 32 : 1)
+#define WSM_KEPT_PART (32 * WSM_STRIPES)
 
-void
-wsm_kept_leave(WsmKept *self, WsmManager *manager)
+static void
+kept_add(WsmKept *self, size_t before, size_t now)
 {
-    if (manager->kept_bytes == 0) {
+    wsm_add(&self->stripes[wsm_stripe()].bytes, (uint64_t)now - before);
+}
+
+size_t
+wsm_kept_bytes(const WsmKept *self)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < WSM_STRIPES; i++) {
+        sum += wsm_read(&self->stripes[i].bytes);
+    }
+    return (int64_t)sum < 0 ? 0 : (size_t)sum;
+}
+
+/* -- the list, under the lock -------------------------------------------- */
+
+static void
+kept_unlink(WsmKept *self, WsmManager *manager)
+{
+    if (!manager->kept_listed) {
         return;
     }
     if (manager->kept_prev == NULL) {
@@ -26,14 +50,12 @@ wsm_kept_leave(WsmKept *self, WsmManager *manager)
         manager->kept_next->kept_prev = manager->kept_prev;
     }
     self->count--;
-    self->bytes -= manager->kept_bytes;
-    manager->kept_bytes = 0;
+    manager->kept_listed = false;
 }
 
 static void
-kept_append(WsmKept *self, WsmManager *manager, size_t bytes, int64_t now)
+kept_append(WsmKept *self, WsmManager *manager, int64_t now)
 {
-    manager->kept_bytes = bytes;
     manager->kept_at = now;
     manager->kept_prev = self->tail;
     manager->kept_next = NULL;
@@ -45,25 +67,47 @@ kept_append(WsmKept *self, WsmManager *manager, size_t bytes, int64_t now)
     }
     self->tail = manager;
     self->count++;
-    self->bytes += bytes;
+    manager->kept_listed = true;
 }
 
-/* It keeps so many bytes now. A place in the list is good for a second. */
-static void
-kept_count(WsmKept *self, WsmManager *manager, size_t bytes, int64_t now)
+void
+wsm_kept_enter(WsmManager *manager)
 {
-    if (manager->idle_list == NULL) {
-        return; /* in no table any more */
+    size_t out = WSM_KEPT_OUT;
+    (void)wsm_shared_change(&manager->kept_bytes, &out, 0);
+}
+
+void
+wsm_kept_leave(WsmKept *self, WsmManager *manager)
+{
+    size_t before = manager->kept_bytes;
+
+    kept_unlink(self, manager);
+    while (!wsm_shared_change(&manager->kept_bytes, &before, WSM_KEPT_OUT)) {
     }
-    if (manager->kept_bytes != 0 && bytes != 0 &&
-        (self->tail == manager || now - manager->kept_at < WSM_KEPT_PLACE)) {
-        self->bytes += bytes - manager->kept_bytes;
-        manager->kept_bytes = bytes;
-        return;
+    if (before != WSM_KEPT_OUT) {
+        kept_add(self, before, 0);
     }
-    wsm_kept_leave(self, manager);
-    if (bytes != 0) {
-        kept_append(self, manager, bytes, now);
+}
+
+/* Where it belongs by what it has told. */
+static void
+kept_place(WsmKept *self, WsmManager *manager, int64_t now)
+{
+    size_t bytes = manager->kept_bytes;
+
+    if (manager->kept_listed && bytes != 0) {
+        if (now - manager->kept_at < WSM_KEPT_PLACE) {
+            return;
+        }
+        if (self->tail == manager) {
+            manager->kept_at = now;
+            return;
+        }
+    }
+    kept_unlink(self, manager);
+    if (bytes != 0 && bytes != WSM_KEPT_OUT) {
+        kept_append(self, manager, now);
     }
 }
 
@@ -75,7 +119,7 @@ kept_due(WsmKept *self, const WsmSettings *settings, int64_t now, bool *all)
     WsmManager *first = self->head;
     int64_t age = (int64_t)(settings->journal_max_age * 1e9);
 
-    *all = self->bytes > (size_t)settings->journal_budget;
+    *all = wsm_kept_bytes(self) > (size_t)settings->journal_budget;
 #ifdef WSM_PLANT_NO_LIMIT
     *all = false;
 #endif
@@ -86,36 +130,70 @@ kept_due(WsmKept *self, const WsmSettings *settings, int64_t now, bool *all)
     return (WsmManager *)Py_NewRef((PyObject *)first);
 }
 
+/* -- what is told -------------------------------------------------------- */
+
+/* Count what it keeps now. True if its place in the list may be another for
+ * that. */
+static bool
+kept_tell(WsmKept *self, WsmManager *manager, int64_t now, size_t *more)
+{
+    size_t before, bytes = wsm_manager_tell(manager, &before);
+
+    if (bytes == WSM_KEPT_OUT) {
+        return false;
+    }
+    kept_add(self, before, bytes);
+    *more = bytes > before ? bytes - before : 0;
+    return (bytes == 0) != (before == 0) ||
+           (bytes != 0 && now - manager->kept_at >= WSM_KEPT_PLACE);
+}
+
+/* Whether it is this thread's turn to look at the account. */
+static bool
+kept_turn(WsmKept *self, const WsmSettings *settings, size_t more)
+{
+    WsmKeptStripe *stripe = &self->stripes[wsm_stripe()];
+
+    if (WSM_KEPT_TURNS == 1) {
+        return true;
+    }
+    wsm_add(&stripe->grown, more);
+    wsm_add(&stripe->turns, 1);
+    if (wsm_read(&stripe->turns) % WSM_KEPT_TURNS != 0 &&
+        wsm_read(&stripe->grown) * WSM_KEPT_PART <
+            (uint64_t)settings->journal_budget) {
+        return false;
+    }
+    wsm_clear(&stripe->grown);
+    return true;
+}
+
 void
 wsm_kept_count(WsmKept *self, WsmManager *manager, int64_t now)
 {
     const WsmSettings *settings = &manager->state->settings;
-    WsmManager *due = (WsmManager *)Py_NewRef((PyObject *)manager);
-    size_t bytes = wsm_manager_kept(manager);
+    size_t more = 0;
     int looks = 0;
+    bool moves = kept_tell(self, manager, now, &more);
 
+    if (!kept_turn(self, settings, more) && !moves) {
+        return;
+    }
+    WsmManager *due = (WsmManager *)Py_NewRef((PyObject *)manager);
     while (due != NULL) {
         bool all;
         wsm_lock(self->lock);
-        kept_count(self, due, bytes, now);
+        kept_place(self, due, now);
         WsmManager *next = kept_due(self, settings, now, &all);
         wsm_unlock(self->lock);
         Py_DECREF(due);
         due = next;
-        if (due != NULL && !all && ++looks > WSM_KEPT_LOOKS) {
+        if (due != NULL && !all && ++looks > WSM_KEPT_LOOKS * WSM_KEPT_TURNS) {
             Py_CLEAR(due);
         }
         if (due != NULL) {
             wsm_manager_expire(due, all);
-            bytes = wsm_manager_kept(due);
+            (void)kept_tell(self, due, now, &more);
         }
-    }
-}
-
-void
-wsm_kept_empty(WsmKept *self)
-{
-    while (self->head != NULL) {
-        wsm_kept_leave(self, self->head);
     }
 }

@@ -95,6 +95,25 @@ wsm_shared_add(WSM_SHARED(uint64_t) * number, uint64_t more)
 #endif
 }
 
+/* Change a shared size from *old; if it is another meanwhile, false, and
+ * *old is that. */
+static inline bool
+wsm_shared_change(WSM_SHARED(size_t) * size, size_t *old, size_t value)
+{
+#ifdef Py_GIL_DISABLED
+    return atomic_compare_exchange_strong(size, old, value);
+#else
+    bool same = *size == *old;
+    if (same) {
+        *size = value;
+    }
+    else {
+        *old = *size;
+    }
+    return same;
+#endif
+}
+
 typedef WSM_SHARED(PyObject *) WsmSlot;
 
 /* What was in the slot, the caller's now; of two threads one gets it. */
@@ -115,7 +134,9 @@ wsm_slot_take(WsmSlot *slot)
 static inline void
 wsm_add(uint64_t *counter, uint64_t n)
 {
-    (void)__atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
+    if (n != 0) {
+        (void)__atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
+    }
 }
 
 static inline uint64_t
@@ -148,6 +169,27 @@ wsm_clear(uint64_t *counter)
     *counter = 0;
 }
 #endif
+
+/* What all threads count is kept in stripes, so that they do not write to
+ * one cache line: each adds to that of its number, the sum is what counts.
+ * With the GIL they take turns, and there is one stripe. */
+#ifdef Py_GIL_DISABLED
+#define WSM_STRIPES 32
+#define WSM_APART 16 /* of 8 bytes, unused: what follows is on other lines */
+#else
+#define WSM_STRIPES 1
+#define WSM_APART 1
+#endif
+
+static inline size_t
+wsm_stripe(void)
+{
+#ifdef Py_GIL_DISABLED
+    return PyThreadState_Get()->id % WSM_STRIPES;
+#else
+    return 0;
+#endif
+}
 
 /* Forget who held it: for the child of a fork only. */
 static inline void

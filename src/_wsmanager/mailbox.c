@@ -5,10 +5,33 @@
 #include <time.h>
 
 #include "compat.h"
+#include "counters.h"
+#include "wire.h"
 
 #define WSM_ARM_TRIES 3
 #define WSM_LINGER_NS 1000000
+#define WSM_CLOSE_NS 100000 /* between posts of one burst */
+#define WSM_CLOSE_POSTS 3 /* so many make one */
+#define WSM_LONE_TURNS 4 /* so many end the bursts */
+#define WSM_ALONE 8 /* turns with one event: so will be the next */
+#define WSM_UNASKED 7 /* sends, then one asks again */
 #define WSM_ARMED_TRUST 1000000 /* ns: then ask whether the loop lives */
+
+static int
+mailbox_find_waker(WsmMailbox *self)
+{
+    if (self->state->hooks.waker == NULL) {
+        return 0;
+    }
+    self->waker = PyObject_CallOneArg(self->state->hooks.waker, self->loop);
+    if (self->waker == NULL) {
+        return -1;
+    }
+    if (self->waker == Py_None) {
+        Py_CLEAR(self->waker);
+    }
+    return 0;
+}
 
 WsmMailbox *
 wsm_mailbox_of(WsmState *state, PyObject *mailboxes, PyObject *loop)
@@ -29,9 +52,10 @@ wsm_mailbox_of(WsmState *state, PyObject *mailboxes, PyObject *loop)
         goto done;
     }
     self->state = state;
+    self->turn = 1;
     self->loop = Py_NewRef(loop);
     self->context = PyContext_New();
-    if (self->context == NULL) {
+    if (self->context == NULL || mailbox_find_waker(self) < 0) {
         goto done;
     }
     if (wsm_dict_claim(mailboxes, key, (PyObject *)self, &found) < 0) {
@@ -70,20 +94,19 @@ mailbox_loop_is_closed(WsmMailbox *self)
     return is;
 }
 
-/* loop.call_soon[_threadsafe](self, context=...): the caller's context is
- * not our callback's business. An interrupt that strikes in it must not cost
- * the wake-up: it is tried again. */
+/* loop.<name>(self, context=...): the caller's context is not our callback's
+ * business. An interrupt that strikes in it must not cost the wake-up: it is
+ * tried again. */
 static bool
-mailbox_arm(WsmMailbox *self, bool here)
+mailbox_call(WsmMailbox *self, PyObject *name)
 {
-    WsmState *state = self->state;
     PyObject *args[] = {self->loop, (PyObject *)self, self->context};
     PyObject *handle = NULL;
 
     for (int i = 0; i < WSM_ARM_TRIES; i++) {
-        handle = PyObject_VectorcallMethod(
-            here ? state->names.call_soon : state->names.call_soon_threadsafe,
-            args, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, state->context_names);
+        handle = PyObject_VectorcallMethod(name, args,
+                                           2 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                           self->state->context_names);
         if (handle != NULL ||
             !PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
             break;
@@ -92,6 +115,73 @@ mailbox_arm(WsmMailbox *self, bool here)
     }
     Py_XDECREF(handle);
     return handle != NULL;
+}
+
+/* The number of the waker if it may be used: the loop is open and not in
+ * debug mode, in which call_soon() is for its own thread only. */
+static int
+mailbox_waker_fd(WsmMailbox *self)
+{
+    PyObject *debug =
+        PyObject_CallMethodNoArgs(self->loop, self->state->names.get_debug);
+    PyObject *number = debug != Py_False
+                           ? NULL
+                           : PyObject_CallMethodNoArgs(
+                                 self->waker, self->state->names.fileno);
+    int fd = number == NULL ? -1 : PyLong_AsInt(number);
+
+    Py_XDECREF(debug);
+    Py_XDECREF(number);
+    if (PyErr_Occurred()) {
+        wsm_unraisable(self->loop);
+        fd = -1;
+    }
+    return fd;
+}
+
+/* Whether it can be woken without being let run. */
+static bool
+mailbox_is_quiet(const WsmMailbox *self)
+{
+    return WSM_HAS_GIL && self->waker != NULL;
+}
+
+/* What call_soon_threadsafe() does, without letting go of the GIL: asyncio
+ * does so when it writes to the socket, the loop takes it, and the rest of a
+ * burst finds that the loop must be woken again, and again waits for it. */
+static bool
+mailbox_wake_quietly(WsmMailbox *self)
+{
+    int fd = mailbox_waker_fd(self);
+    return fd >= 0 && mailbox_call(self, self->state->names.call_soon) &&
+           wsm_wire_wake(fd);
+}
+
+static bool
+mailbox_arm(WsmMailbox *self, bool here, bool quietly)
+{
+    if (quietly && mailbox_wake_quietly(self)) {
+        return true;
+    }
+    PyErr_Clear(); /* of a closed loop: the call below says so too */
+    return mailbox_call(self, here ? self->state->names.call_soon
+                                   : self->state->names.call_soon_threadsafe);
+}
+
+/* Whether this post of another thread is one of many that follow each other
+ * closely. */
+static bool
+mailbox_bursts_locked(WsmMailbox *self, int64_t now)
+{
+    bool soon = now - self->posted_at < WSM_CLOSE_NS;
+
+    self->posted_at = now;
+    self->close = soon ? (uint8_t)(self->close + 1) : 0;
+    if (self->close >= WSM_CLOSE_POSTS) {
+        self->close = WSM_CLOSE_POSTS;
+        self->bursts = true;
+    }
+    return self->bursts && mailbox_is_quiet(self);
 }
 
 static void
@@ -125,6 +215,24 @@ mailbox_not_armed(WsmMailbox *self)
         wsm_unraisable((PyObject *)self);
     }
     return closed;
+}
+
+void
+wsm_mailbox_ask(WsmMailbox *self)
+{
+    wsm_lock(&self->lock);
+    bool arm = !self->armed && !self->dead;
+    self->armed = self->armed || arm;
+    bool comes = self->armed;
+    wsm_unlock(&self->lock);
+    if (arm && !mailbox_arm(self, true, false)) {
+        (void)mailbox_not_armed(self);
+        comes = false;
+    }
+    self->asked = comes;
+    if (!comes) {
+        self->turn++; /* then nothing waits for its end */
+    }
 }
 
 static bool
@@ -167,6 +275,7 @@ wsm_mailbox_post(WsmMailbox *self, WsmPost *post, bool here)
         return false;
     }
     bool arm = !self->armed && (here || !self->lingering);
+    bool quietly = !here && mailbox_bursts_locked(self, now);
     self->foreign = self->foreign || !here;
     if (arm) {
         self->armed = true;
@@ -175,15 +284,16 @@ wsm_mailbox_post(WsmMailbox *self, WsmPost *post, bool here)
     mailbox_append_locked(self, post);
     wsm_unlock(&self->lock);
 #ifdef WSM_PLANT_LOST_WAKEUP
-    if (!here && ++self->state->totals.wakeups % 3 == 0) {
+    wsm_add(&wsm_totals(self->state)->wakeups, !here);
+    if (!here && wsm_read(&wsm_totals(self->state)->wakeups) % 3 == 0) {
         return true;
     }
 #endif
     if (arm) {
         if (!here) {
-            self->state->totals.wakeups++;
+            wsm_add(&wsm_totals(self->state)->wakeups, 1);
         }
-        if (!mailbox_arm(self, here) && mailbox_not_armed(self)) {
+        if (!mailbox_arm(self, here, quietly) && mailbox_not_armed(self)) {
             *post = wsm_mailbox_take(self);
             return false;
         }
@@ -245,17 +355,10 @@ mailbox_later_anyway(WsmMailbox *self, int64_t ns, const char *name)
     return handle;
 }
 
-void
-wsm_mailbox_linger(WsmMailbox *self)
+/* The rest of a burst needs no wake-up: a turn comes for it. */
+static void
+mailbox_linger(WsmMailbox *self)
 {
-    wsm_lock(&self->lock);
-    bool linger = self->foreign && !self->lingering && !self->dead;
-    self->foreign = false;
-    self->lingering = self->lingering || linger;
-    wsm_unlock(&self->lock);
-    if (!linger) {
-        return;
-    }
     PyObject *handle = mailbox_later_anyway(self, WSM_LINGER_NS, "_linger");
     if (handle == NULL) {
         wsm_lock(&self->lock);
@@ -263,6 +366,37 @@ wsm_mailbox_linger(WsmMailbox *self)
         wsm_unlock(&self->lock);
     }
     Py_XDECREF(handle);
+}
+
+void
+wsm_mailbox_turned(WsmMailbox *self, uint64_t events)
+{
+    self->turn++;
+    if (self->asked) {
+        self->asked = false;
+        self->alone = events > 0 ? 0 : (uint8_t)(self->alone + 1);
+        self->unasked = 0;
+        if (self->alone >= WSM_ALONE) {
+            self->alone = WSM_ALONE;
+            self->unasked = WSM_UNASKED;
+        }
+    }
+    wsm_lock(&self->lock);
+    if (self->foreign) {
+        self->lone = events > 1 ? 0 : (uint8_t)(self->lone + 1);
+        if (self->lone >= WSM_LONE_TURNS) {
+            self->lone = 0;
+            self->bursts = false;
+        }
+    }
+    bool linger = self->foreign && self->bursts && !mailbox_is_quiet(self) &&
+                  !self->lingering && !self->dead;
+    self->foreign = false;
+    self->lingering = self->lingering || linger;
+    wsm_unlock(&self->lock);
+    if (linger) {
+        mailbox_linger(self);
+    }
 }
 
 void
@@ -339,7 +473,7 @@ wsm_mailbox_unwatch(WsmMailbox *self, WsmConnection *connection)
 }
 
 static PyObject *
-mailbox_call(PyObject *op, PyObject *Py_UNUSED(args),
+mailbox_turn(PyObject *op, PyObject *Py_UNUSED(args),
              PyObject *Py_UNUSED(kwargs))
 {
     if (((WsmMailbox *)op)->state->on_turn(op) < 0) {
@@ -366,6 +500,7 @@ mailbox_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->loop);
     Py_VISIT(self->context);
+    Py_VISIT(self->waker);
     Py_VISIT(self->timer);
     for (WsmConnection *c = self->head; c != NULL; c = c->wake_next) {
         Py_VISIT(c);
@@ -397,6 +532,7 @@ mailbox_clear(PyObject *op)
     }
     Py_CLEAR(self->timer);
     Py_CLEAR(self->context);
+    Py_CLEAR(self->waker);
     Py_CLEAR(self->loop);
     return 0;
 }
@@ -412,13 +548,13 @@ mailbox_dealloc(PyObject *op)
 }
 
 static PyObject *
-mailbox_linger(PyObject *op, PyObject *Py_UNUSED(ignored))
+mailbox_lingered(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     WsmMailbox *self = (WsmMailbox *)op;
     wsm_lock(&self->lock);
     self->lingering = false;
     wsm_unlock(&self->lock);
-    return mailbox_call(op, NULL, NULL);
+    return mailbox_turn(op, NULL, NULL);
 }
 
 static PyObject *
@@ -432,7 +568,7 @@ mailbox_look(PyObject *op, PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef mailbox_methods[] = {
     {"_look", mailbox_look, METH_NOARGS, "At idle connections."},
-    {"_linger", mailbox_linger, METH_NOARGS, "The burst's second turn."},
+    {"_linger", mailbox_lingered, METH_NOARGS, "The burst's second turn."},
     {"_tick", mailbox_tick, METH_NOARGS, "The timer's callback."},
     {NULL, NULL, 0, NULL},
 };
@@ -441,7 +577,7 @@ static PyType_Slot mailbox_slots[] = {
     {Py_tp_dealloc, mailbox_dealloc},
     {Py_tp_traverse, mailbox_traverse},
     {Py_tp_clear, mailbox_clear},
-    {Py_tp_call, mailbox_call},
+    {Py_tp_call, mailbox_turn},
     {Py_tp_methods, mailbox_methods}, {0, NULL},
 };
 

@@ -13,12 +13,19 @@ typedef struct WsmMailbox {
     WsmState *state; /* borrowed: our type keeps the module alive */
     PyObject *loop; /* owned */
     PyObject *context; /* owned, empty: our callbacks run in it */
+    PyObject *waker; /* owned or NULL: the socket that wakes its selector */
     PyObject *timer; /* owned or NULL; loop's thread only */
     WsmConnection *head; /* owned references; guarded by lock */
     WsmConnection *tail; /* borrowed: in the list; guarded by lock */
     WsmConnection *watched; /* owned references; loop's thread only */
     int64_t armed_at; /* ns; guarded by lock */
+    int64_t posted_at; /* ns: by another thread; guarded by lock */
     int64_t tick; /* ns between looks at what is watched */
+    int64_t sent_at; /* ns: loop's thread only: the last system call's end */
+    uint32_t turn; /* loop's thread only: which it is, from 1 on */
+    bool asked; /* loop's thread only: for this turn's end */
+    uint8_t alone; /* loop's thread only: turns in a row with one event */
+    uint8_t unasked; /* loop's thread only: so many need not ask */
     Py_ssize_t stray_at; /* loop's thread only: how far the look has come */
     Py_ssize_t connections; /* guarded by lock */
     WsmLock lock;
@@ -26,6 +33,10 @@ typedef struct WsmMailbox {
     bool dead; /* guarded by lock: the loop is closed */
     bool foreign; /* guarded by lock: another thread has posted to it */
     bool lingering; /* guarded by lock: a turn comes soon without a wake-up */
+    bool bursts; /* guarded by lock: what other threads post comes so */
+    uint8_t
+        close; /* guarded by lock: posts in a row, each soon after another */
+    uint8_t lone; /* guarded by lock: turns in a row for a single event */
     bool stray_due; /* guarded by lock: a look at idle connections comes */
 } WsmMailbox;
 
@@ -56,10 +67,13 @@ bool wsm_mailbox_is_alive(WsmMailbox *mailbox);
 /* All that is posted, oldest first; the caller owns the list. */
 WsmPost wsm_mailbox_take(WsmMailbox *mailbox);
 
-/* After a turn that took something from another thread: turn again in a
- * millisecond, so that the rest of its burst needs no wake-up. Loop's thread
- * only. */
-void wsm_mailbox_linger(WsmMailbox *mailbox);
+/* A turn ends, at whose end so many events waited: what follows can learn
+ * from that. Loop's thread only. */
+void wsm_mailbox_turned(WsmMailbox *mailbox, uint64_t events);
+
+/* Connections were written to in this turn: see that its end comes. Loop's
+ * thread only. */
+void wsm_mailbox_ask(WsmMailbox *mailbox);
 
 /* Look at the connection every tick until unwatched; loop's thread only. */
 void wsm_mailbox_watch(WsmMailbox *mailbox, WsmConnection *connection);

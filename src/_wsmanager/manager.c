@@ -26,10 +26,15 @@ wsm_manager_new(WsmState *state, PyObject *key, PyObject *context,
     }
     self->state = state;
     self->key = Py_NewRef(key);
+    /* Else a look-up by a thread that did not make them takes the dict's
+     * lock, each time. */
+    PyUnstable_EnableTryIncRef(key);
+    PyUnstable_EnableTryIncRef((PyObject *)self);
     self->context = Py_NewRef(context);
     self->mode = Py_NewRef(mode);
     self->epoch = manager_epoch(state);
     self->fork_generation = state->fork_generation;
+    self->kept_bytes = WSM_KEPT_OUT;
     self->service_available = service_available;
     return self;
 }
@@ -272,12 +277,16 @@ wsm_manager_acknowledge(WsmManager *self, const WsmPosition *id)
 }
 
 size_t
-wsm_manager_kept(WsmManager *self)
+wsm_manager_tell(WsmManager *self, size_t *before)
 {
+    *before = self->kept_bytes;
     wsm_lock(&self->lock);
     size_t bytes = self->journal.bytes + self->acks.bytes + self->once_bytes;
+    while (*before != WSM_KEPT_OUT &&
+           !wsm_shared_change(&self->kept_bytes, before, bytes)) {
+    }
     wsm_unlock(&self->lock);
-    return bytes;
+    return *before == WSM_KEPT_OUT ? WSM_KEPT_OUT : bytes;
 }
 
 void
@@ -399,7 +408,8 @@ wsm_manager_forget(WsmManager *self)
     self->journal = (WsmJournal){.bytes = 0};
     self->acks = (WsmAcks){.bytes = 0};
     self->idle_list = NULL;
-    self->kept_bytes = 0;
+    self->kept_bytes = WSM_KEPT_OUT;
+    self->kept_listed = false;
     self->epoch = manager_epoch(self->state);
     self->seq = 0;
     self->fork_generation = self->state->fork_generation;

@@ -37,11 +37,13 @@ typedef struct WsmManager {
     struct WsmIdleList *idle_list; /* guarded: registry's lock */
     int64_t idle_deadline; /* ns; guarded: registry's lock */
     struct WsmManager *kept_prev, *kept_next; /* guarded: registry's lock */
-    size_t kept_bytes; /* of its events, as last told; registry's lock */
-    int64_t kept_at; /* ns; guarded: registry's lock */
+    /* Of its events, as last told; WSM_KEPT_OUT: in no table. */
+    WSM_SHARED(size_t) kept_bytes;
+    WSM_SHARED(int64_t) kept_at; /* ns; changes guarded: registry's lock */
     WsmLock lock;
     WSM_SHARED(bool) touched; /* used since the registry last looked */
     bool service_available;
+    bool kept_listed; /* guarded: registry's lock */
 } WsmManager;
 
 /* A manager that no registry knows yet. */
@@ -84,9 +86,12 @@ WsmPosition wsm_manager_position(WsmManager *self);
  * that. May run Python. */
 bool wsm_manager_acknowledge(WsmManager *self, const WsmPosition *id);
 
+#define WSM_KEPT_OUT SIZE_MAX
+
 /* Bytes of events it keeps: for resume, for acknowledgement, and for their
- * idempotency keys. */
-size_t wsm_manager_kept(WsmManager *self);
+ * idempotency keys. They are as told from now on, before is what was; both
+ * are WSM_KEPT_OUT if it is in no table. */
+size_t wsm_manager_tell(WsmManager *self, size_t *before);
 
 /* Let go of kept events that are too old, or of all. May run Python. */
 void wsm_manager_expire(WsmManager *self, bool all);

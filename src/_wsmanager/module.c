@@ -125,15 +125,6 @@ module_draining(PyObject *module, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(wsm_state_of(module)->draining);
 }
 
-static void
-module_reset_totals(WsmTotals *totals)
-{
-    WSM_SHARED(uint64_t) *each = &totals->emitted;
-    for (size_t i = 0; i < sizeof(*totals) / sizeof(*each); i++) {
-        each[i] = 0;
-    }
-}
-
 /* Every connection leaves first, so that nothing of the old registry still
  * counts in the new. */
 static PyObject *
@@ -150,7 +141,6 @@ module_reset(PyObject *module, PyObject *Py_UNUSED(ignored))
     }
     Py_DECREF(connections);
     wsm_registry_reset(state->registry);
-    module_reset_totals(&state->totals);
     wsm_counters_reset(state);
     state->draining = false;
     Py_RETURN_NONE;
@@ -240,6 +230,17 @@ module_install(PyObject *module, PyObject *args, PyObject *kwargs)
 }
 
 static PyObject *
+module_share(PyObject *module, PyObject *op)
+{
+    WsmState *state = wsm_state_of(module);
+#define WSM_SHARE_TYPE(name) wsm_share((PyObject *)state->types.name);
+    WSM_TYPES(WSM_SHARE_TYPE) /* each object counts its type */
+#undef WSM_SHARE_TYPE
+    wsm_share(op);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 module_configure(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     if (PyTuple_GET_SIZE(args) != 0) {
@@ -266,7 +267,6 @@ module_forked(PyObject *op, PyObject *Py_UNUSED(ignored))
 #ifndef WSM_PLANT_NO_FORK_RESET
         WsmState *state = wsm_state_of(module);
         wsm_registry_forget(state->registry);
-        module_reset_totals(&state->totals);
         wsm_counters_reset(state); /* the parent counts its own */
 #endif
         Py_DECREF(module);
@@ -331,6 +331,9 @@ static PyMethodDef module_methods[] = {
     {"frame", WSM_FAST(module_frame), METH_VARARGS | METH_KEYWORDS, frame_doc},
     {"_install", WSM_FAST(module_install), METH_VARARGS | METH_KEYWORDS,
      "The Python package's hooks."},
+    {"_share", module_share, METH_O,
+     "This module is there for good, and so is the object: make both cheap\n"
+     "for many threads."},
     {"_configure", WSM_FAST(module_configure), METH_VARARGS | METH_KEYWORDS,
      "See wsmanager.configure()."},
     {"_counters", wsm_survey_counters, METH_NOARGS,

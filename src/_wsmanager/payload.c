@@ -11,6 +11,7 @@
 typedef struct {
     Py_ssize_t budget; /* bytes of JSON still allowed */
     bool plain;
+    uint32_t lengths; /* of the keys of the dict that was walked last */
 } WsmWalk;
 
 static void walk_value(WsmWalk *walk, PyObject *op, int depth);
@@ -20,11 +21,14 @@ walk_dict(WsmWalk *walk, PyObject *op, int depth)
 {
     PyObject *key, *value;
     Py_ssize_t at = 0;
+    uint32_t lengths = 0;
 
     Py_BEGIN_CRITICAL_SECTION(op);
     while (walk->budget >= 0 && PyDict_Next(op, &at, &key, &value)) {
         if (PyUnicode_CheckExact(key)) {
-            walk->budget -= PyUnicode_GET_LENGTH(key) + 3;
+            Py_ssize_t length = PyUnicode_GET_LENGTH(key);
+            walk->budget -= length + 3;
+            lengths |= (uint32_t)1 << (length & 31);
         }
         else {
             walk->plain = false;
@@ -32,6 +36,7 @@ walk_dict(WsmWalk *walk, PyObject *op, int depth)
         walk_value(walk, value, depth);
     }
     Py_END_CRITICAL_SECTION();
+    walk->lengths = lengths; /* the outermost ends last */
 }
 
 static void
@@ -103,10 +108,10 @@ walk_value(WsmWalk *walk, PyObject *op, int depth)
 }
 
 int
-wsm_payload_examine(PyObject *op, Py_ssize_t budget, bool *plain)
+wsm_payload_examine(PyObject *op, Py_ssize_t budget, WsmPayload *seen)
 {
-    WsmWalk walk = {budget, true};
+    WsmWalk walk = {budget, true, 0};
     walk_value(&walk, op, WSM_PLAIN_DEPTH);
-    *plain = walk.plain;
+    *seen = (WsmPayload){walk.plain, walk.lengths};
     return walk.budget < 0 ? -1 : 0;
 }

@@ -3,6 +3,7 @@
 #include "pump.h"
 
 #include "compat.h"
+#include "counters.h"
 #include "send.h"
 
 #define WSM_PUMP_LEAST 4 /* jobs: for fewer it does not pay */
@@ -10,12 +11,12 @@
 
 typedef struct {
     WsmDrive *drive;
-    PyObject **events; /* the batch's */
     WsmEvent *event; /* borrowed from the batch */
+    uint32_t first; /* where it stands there */
     uint8_t method;
     WsmJob *at, *end;
     uint32_t sent; /* not settled yet */
-    bool running; /* the send of job `at` */
+    WsmConnection *running; /* job `at`'s, or NULL: no send runs */
     bool entered; /* its context */
     bool more; /* for some of them */
 } WsmPump;
@@ -35,28 +36,9 @@ pump_settle(WsmPump *self)
         return;
     }
     self->sent = 0;
-    self->drive->state->totals.generic += sent;
+    wsm_add(&wsm_totals(self->drive->state)->generic, sent);
     wsm_event_written(self->event, sent, wsm_now_ns(), true);
     wsm_event_sent(self->event, (int32_t)sent);
-}
-
-/* The connection's writer is done, unless more has come for it meanwhile. */
-static void
-pump_leave(WsmPump *self)
-{
-    WsmConnection *connection = self->at->connection;
-
-    wsm_lock(connection->lock);
-    bool more = (connection->outbox.count > 0 || connection->gap != NULL) &&
-                connection->open;
-    connection->busy = more;
-    wsm_unlock(connection->lock);
-    if (more) {
-        self->at->more = true;
-        self->more = true;
-    }
-    self->running = false;
-    self->at++;
 }
 
 static void
@@ -66,15 +48,38 @@ pump_exit(WsmPump *self)
     self->entered = false;
 }
 
-static void
+/* The connection's writer is done, unless more has come for it meanwhile. */
+static inline void
+pump_leave(WsmPump *self, WsmConnection *connection)
+{
+    wsm_lock(connection->lock);
+    bool more = (connection->outbox.count > 0 || connection->gap != NULL) &&
+                connection->open;
+    connection->busy = more;
+    wsm_unlock(connection->lock);
+    if (more) {
+        self->at->more = true;
+        self->more = true;
+    }
+    self->running = NULL;
+    self->at++;
+}
+
+/* Its send has ended, and no exception is set. */
+static inline void
 pump_sent(WsmPump *self)
 {
-    pump_exit(self);
-    self->at->connection->errors = 0;
+    WsmConnection *connection = self->running;
+
+    if (self->entered && PyContext_Exit(connection->context) < 0) {
+        wsm_unraisable((PyObject *)connection);
+    }
+    self->entered = false;
+    connection->errors = 0;
     if (++self->sent == WSM_PUMP_SETTLE) {
         pump_settle(self);
     }
-    pump_leave(self);
+    pump_leave(self, connection);
 }
 
 /* Whether job `at` is one for the coroutine: the same event, live, by the
@@ -82,8 +87,7 @@ pump_sent(WsmPump *self)
 static bool
 pump_takes(const WsmPump *self, const WsmJob *job)
 {
-    return job->pumps && job->way == WSM_WAY_LIBRARY &&
-           self->events[job->first] == (PyObject *)self->event &&
+    return job->pumps && job->first == self->first &&
            job->connection->method == self->method;
 }
 
@@ -105,16 +109,10 @@ turns_iternext(PyObject *op)
         return NULL;
     }
     WsmConnection *connection = pump->at->connection;
-    if (pump->end - pump->at > 2) { /* while this one sends */
-        __builtin_prefetch(&pump->at[2].connection->loop);
-        __builtin_prefetch(&pump->at[2].connection->replayed_to);
-        __builtin_prefetch(pump->at[1].connection->websocket);
-        __builtin_prefetch(pump->at[1].connection->context);
-    }
 #ifndef WSM_PLANT_PUMP_CONTEXT
     pump->entered = wsm_send_enter(connection);
 #endif
-    pump->running = true;
+    pump->running = connection;
     return Py_NewRef(connection->websocket);
 }
 
@@ -197,7 +195,7 @@ pump_failed(WsmPump *self)
     if (self->running) {
         pump_exit(self);
         wsm_drive_failed(self->drive, self->at->connection, self->event);
-        pump_leave(self);
+        pump_leave(self, self->at->connection);
     }
     else if (self->drive->fatal == NULL &&
              !PyErr_ExceptionMatches(PyExc_Exception)) {
@@ -229,7 +227,7 @@ pump_run(WsmPump *self, PyObject *function)
     Py_DECREF(turns);
     if (how == PYGEN_NEXT && self->running) {
         pump_exit(self);
-        self->running = false;
+        self->running = NULL;
         wsm_drive_suspend(self->drive, self->at->connection, self->event,
                           coroutine, result);
 #ifndef WSM_PLANT_PUMP_TWICE
@@ -259,8 +257,8 @@ wsm_pump(WsmDrive *drive, const WsmBatch *batch, WsmJob *job)
     }
     WsmEvent *event = (WsmEvent *)batch->events[job->first];
     WsmPump pump = {.drive = drive,
-                    .events = batch->events,
                     .event = event,
+                    .first = job->first,
                     .method = job->connection->method,
                     .at = job,
                     .end = end};

@@ -48,6 +48,9 @@ wsm_reflist_drop(WsmRefList *list)
     Py_ssize_t count = list->count;
     PyObject *copy[WSM_REFLIST_INLINE];
 
+    if (count == 0) {
+        return; /* it has not grown either, or some would be in it */
+    }
     if (items == list->first) {
         memcpy(copy, items, (size_t)count * sizeof(PyObject *));
         list->count = 0;

@@ -3,6 +3,7 @@
 #include "registry.h"
 
 #include "compat.h"
+#include "counters.h"
 #include "identity.h"
 
 /* Each new user looks at so many idle ones, so that more go than come. What
@@ -64,50 +65,7 @@ wsm_registry_clear(WsmRegistry *self)
     Py_CLEAR(self->none);
 }
 
-/* -- idle lists, under the lock ------------------------------------------ */
-
-static void
-idle_unlink(WsmManager *manager)
-{
-    WsmIdleList *list = manager->idle_list;
-    if (list == NULL) {
-        return;
-    }
-    if (manager->idle_prev == NULL) {
-        list->head = manager->idle_next;
-    }
-    else {
-        manager->idle_prev->idle_next = manager->idle_next;
-    }
-    if (manager->idle_next == NULL) {
-        list->tail = manager->idle_prev;
-    }
-    else {
-        manager->idle_next->idle_prev = manager->idle_prev;
-    }
-    list->count--;
-    manager->idle_list = NULL;
-}
-
-static void
-idle_append(WsmRegistry *self, WsmIdleList *list, WsmManager *manager)
-{
-    idle_unlink(manager);
-    manager->idle_deadline =
-        wsm_now_ns() + (int64_t)(self->state->settings.idle_ttl * 1e9);
-    manager->touched = false;
-    manager->idle_prev = list->tail;
-    manager->idle_next = NULL;
-    if (list->tail == NULL) {
-        list->head = manager;
-    }
-    else {
-        list->tail->idle_next = manager;
-    }
-    list->tail = manager;
-    list->count++;
-    manager->idle_list = list;
-}
+/* -- idle managers, under the lock --------------------------------------- */
 
 /* Where a count does not tell, the manager goes to limbo: out of the table,
  * with a weak reference that finds it again if somebody does hold it. */
@@ -148,7 +106,7 @@ table_release(WsmRegistry *self, WsmManager *manager, bool many, int64_t now)
         return NULL;
     }
     wsm_front_forget(&self->front, victim);
-    idle_unlink(manager);
+    wsm_idle_unlink(manager);
     wsm_kept_leave(&self->kept, manager);
     return victim;
 }
@@ -163,7 +121,8 @@ table_return(WsmRegistry *self, PyObject *key)
     if (PyDict_Pop(self->limbo, key, &weak) > 0 &&
         PyWeakref_GetRef(weak, &back) > 0) {
         if (PyDict_SetItem(self->managers, key, back) == 0) {
-            idle_append(self, &self->fresh, (WsmManager *)back);
+            wsm_idle_append(&self->fresh, (WsmManager *)back);
+            wsm_kept_enter((WsmManager *)back);
         }
         else {
             PyErr_Clear(); /* no memory: then it lives for who holds it */
@@ -212,7 +171,7 @@ sweep_step(WsmRegistry *self, WsmIdleList *list, Py_ssize_t most, int64_t now)
             victim = table_release(self, manager, many, now);
         }
         if (victim == NULL) {
-            idle_append(self, &self->fresh, manager);
+            wsm_idle_append(&self->fresh, manager);
         }
     }
     wsm_unlock(&self->lock);
@@ -243,7 +202,7 @@ wsm_registry_departed(WsmRegistry *self, WsmManager *manager)
     PyObject *saved = wsm_error_take();
     wsm_lock(&self->lock);
     if (manager->idle_list != NULL) {
-        idle_append(self, &self->departed, manager);
+        wsm_idle_append(&self->departed, manager);
     }
     wsm_unlock(&self->lock);
     wsm_registry_sweep(self, WSM_SWEEP_STEPS);
@@ -352,7 +311,8 @@ registry_insert(WsmRegistry *self, WsmManager *ours)
     else {
         winner = table_claim(self, ours);
         if (winner == (PyObject *)ours) {
-            idle_append(self, &self->fresh, ours);
+            wsm_idle_append(&self->fresh, ours);
+            wsm_kept_enter(ours);
         }
     }
     wsm_unlock(&self->lock);
@@ -453,7 +413,7 @@ wsm_registry_enter(WsmRegistry *self, WsmConnection *connection)
     wsm_unlock(&self->lock);
     Py_DECREF(address);
     if (result == 0) {
-        self->state->totals.opened++;
+        wsm_add(&wsm_totals(self->state)->opened, 1);
         wsm_lock(&connection->mailbox->lock);
         connection->mailbox->connections++;
         wsm_unlock(&connection->mailbox->lock);
@@ -509,7 +469,7 @@ wsm_registry_leave(WsmRegistry *self, WsmConnection *connection)
     Py_XDECREF(routed);
     Py_XDECREF(gone);
     Py_XDECREF(address);
-    self->state->totals.closed++;
+    wsm_add(&wsm_totals(self->state)->closed, 1);
     registry_leave_mailbox(self, connection->mailbox);
     wsm_error_restore(saved);
 }
@@ -570,6 +530,15 @@ table_empty(PyObject *table, WsmRefList *old)
     PyDict_Clear(table);
 }
 
+static void
+table_forsake(WsmRegistry *self, WsmIdleList *list)
+{
+    while (list->head != NULL) {
+        wsm_kept_leave(&self->kept, list->head);
+        wsm_idle_unlink(list->head);
+    }
+}
+
 void
 wsm_registry_reset(WsmRegistry *self)
 {
@@ -577,13 +546,8 @@ wsm_registry_reset(WsmRegistry *self)
 
     wsm_reflist_init(&old);
     wsm_lock(&self->lock);
-    while (self->fresh.head != NULL) {
-        idle_unlink(self->fresh.head);
-    }
-    while (self->departed.head != NULL) {
-        idle_unlink(self->departed.head);
-    }
-    wsm_kept_empty(&self->kept);
+    table_forsake(self, &self->fresh);
+    table_forsake(self, &self->departed);
     table_empty(self->managers, &old);
     table_empty(self->limbo, &old);
     wsm_reflist_park(&old, self->ancestors);

@@ -3,16 +3,12 @@
 #define WSM_REGISTRY_H
 
 #include "front.h"
+#include "idle.h"
 #include "kept.h"
 #include "lock.h"
 #include "mailbox.h"
 #include "manager.h"
 #include "state.h"
-
-typedef struct WsmIdleList {
-    WsmManager *head, *tail; /* borrowed: the dict owns them */
-    Py_ssize_t count;
-} WsmIdleList;
 
 typedef struct WsmRegistry {
     WsmState *state; /* borrowed: owns this */
@@ -25,6 +21,7 @@ typedef struct WsmRegistry {
     /* owned or NULL: the manager of None; changes guarded by lock */
     WSM_SHARED(WsmManager *) none;
     WsmFront front; /* of managers */
+    uint64_t apart[WSM_APART]; /* above is read by each hit */
     /* Guard the lists and every change of managers. A private dict with
      * exact str keys runs no Python code, so it may be used under it. */
     WsmLock lock;

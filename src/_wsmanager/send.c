@@ -3,6 +3,7 @@
 #include "send.h"
 
 #include "compat.h"
+#include "counters.h"
 #include "evict.h"
 #include "verdict.h"
 
@@ -53,10 +54,9 @@ send_iterator(PyObject *awaitable)
     return async->am_await(awaitable);
 }
 
-/* Start the send of event; PYGEN_NEXT with *inner set if it suspended. */
 PySendResult
-wsm_send_start(WsmConnection *connection, WsmEvent *event, PyObject **inner,
-               PyObject **result)
+wsm_send_call(WsmConnection *connection, WsmEvent *event, PyObject **inner,
+              PyObject **result)
 {
     *inner = NULL;
     *result = NULL;
@@ -70,24 +70,31 @@ wsm_send_start(WsmConnection *connection, WsmEvent *event, PyObject **inner,
     }
     connection->coroutine =
         connection->method <= WSM_SEND && PyCoro_CheckExact(answer);
-    PyObject *iterator = send_iterator(answer);
-    if (iterator == NULL) {
-        if (PyErr_Occurred()) {
-            Py_DECREF(answer);
-            return PYGEN_ERROR;
-        }
+    *inner = send_iterator(answer);
+    if (*inner == NULL && !PyErr_Occurred()) {
         *result = answer; /* a plain function's own result */
         return PYGEN_RETURN;
     }
     Py_DECREF(answer);
-    PySendResult how = PyIter_Send(iterator, Py_None, result);
-    if (how == PYGEN_NEXT) {
-        *inner = iterator;
-    }
-    else {
-        Py_DECREF(iterator);
+    return *inner == NULL ? PYGEN_ERROR : PYGEN_NEXT;
+}
+
+PySendResult
+wsm_send_step(PyObject **inner, PyObject **result)
+{
+    PySendResult how = PyIter_Send(*inner, Py_None, result);
+    if (how != PYGEN_NEXT) {
+        Py_CLEAR(*inner);
     }
     return how;
+}
+
+PySendResult
+wsm_send_start(WsmConnection *connection, WsmEvent *event, PyObject **inner,
+               PyObject **result)
+{
+    PySendResult how = wsm_send_call(connection, event, inner, result);
+    return how == PYGEN_NEXT ? wsm_send_step(inner, result) : how;
 }
 
 /* Enter the connection's context; false if somebody is in it already. */
@@ -140,7 +147,7 @@ wsm_send_failed(WsmConnection *connection, WsmEvent *event)
     PyObject *error = wsm_error_take();
     WsmVerdict verdict = wsm_verdict(state, error, connection->websocket);
 
-    state->totals.failed++;
+    wsm_add(&wsm_totals(state)->failed, 1);
     wsm_connection_settle(connection, event, WSM_FAILED,
                           wsm_verdict_name(verdict));
     switch (verdict) {
@@ -170,7 +177,7 @@ void
 wsm_send_done(WsmConnection *connection, WsmEvent *event, int64_t now)
 {
     connection->errors = 0;
-    connection->state->totals.generic++;
+    wsm_add(&wsm_totals(connection->state)->generic, 1);
     wsm_connection_sent(connection, event, now);
 }
 

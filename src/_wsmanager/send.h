@@ -9,9 +9,17 @@
 bool wsm_send_enter(WsmConnection *connection);
 void wsm_send_exit(WsmConnection *connection, bool entered);
 
-/* Start the send of event: PYGEN_RETURN if it is over; PYGEN_NEXT with
- * *inner (owned: what to step) and *result (owned: what it waits for) if it
- * suspended; PYGEN_ERROR. Runs the object's code. */
+/* Call the object's send: PYGEN_RETURN with *result (owned) if that was all,
+ * as with a plain function; PYGEN_NEXT with *inner (owned) if there is
+ * something to step, which has not begun; PYGEN_ERROR. */
+PySendResult wsm_send_call(WsmConnection *connection, WsmEvent *event,
+                           PyObject **inner, PyObject **result);
+
+/* Step *inner, which is cleared when it is over: PYGEN_RETURN, PYGEN_ERROR;
+ * PYGEN_NEXT with *result (owned: what it waits for) if it suspended. */
+PySendResult wsm_send_step(PyObject **inner, PyObject **result);
+
+/* Both: PYGEN_NEXT if it has begun and suspended. */
 PySendResult wsm_send_start(WsmConnection *connection, WsmEvent *event,
                             PyObject **inner, PyObject **result);
 

@@ -13,7 +13,7 @@
     X(timestamp) X(agent_name) X(tool_name) X(send_text) X(send_str)       \
     X(send) X(send_json) X(get_extra_info) X(is_closing)                   \
     X(get_write_buffer_size) X(fileno) X(write) X(abort) X(call_soon)      \
-    X(call_soon_threadsafe) X(call_later) X(cancel) X(create_task)         \
+    X(call_soon_threadsafe) X(get_debug) X(call_later) X(cancel) X(create_task) \
     X(create_future) X(is_closed) X(done) X(set_result)                    \
     X(add_done_callback) X(context) X(value) X(socket) X(ssl_object)       \
     X(sslcontext) X(__await__) X(throw) X(close) X(__dict__)               \
@@ -43,7 +43,7 @@ typedef struct WsmNames {
 #define WSM_HOOKS(X)                                                      \
     X(encode) X(encode_any) X(decode) X(resolve) X(close) X(as_mapping)   \
     X(report) X(record_type) X(mode) X(trace)                             \
-    X(pump_send_text) X(pump_send_str) X(pump_send)
+    X(pump_send_text) X(pump_send_str) X(pump_send) X(waker)
 
 typedef enum {
     WSM_ENVELOPE_PAYLOAD,
@@ -86,31 +86,8 @@ typedef struct {
     PyObject *availability_check; /* owned or NULL; guarded by the lock */
 } WsmSettings;
 
-/* Counters for get_stats(); each a plain sum since the module was made. */
-typedef struct {
-    WSM_SHARED(uint64_t) emitted;
-    WSM_SHARED(uint64_t) sent;
-    WSM_SHARED(uint64_t) queued;
-    WSM_SHARED(uint64_t) dropped;
-    WSM_SHARED(uint64_t) failed;
-    WSM_SHARED(uint64_t) direct;
-    WSM_SHARED(uint64_t) generic;
-    WSM_SHARED(uint64_t) wakeups;
-    WSM_SHARED(uint64_t) opened;
-    WSM_SHARED(uint64_t) closed;
-    WSM_SHARED(uint64_t) slow;
-    WSM_SHARED(uint64_t) stray;
-    WSM_SHARED(uint64_t) stored;
-    WSM_SHARED(uint64_t) resumed;
-    WSM_SHARED(uint64_t) not_resumed;
-    WSM_SHARED(uint64_t) replayed;
-    WSM_SHARED(uint64_t) acked;
-    WSM_SHARED(uint64_t) repeated;
-    WSM_SHARED(uint64_t) tolerated;
-} WsmTotals;
-
 struct WsmRegistry;
-struct WsmCounters;
+struct WsmStripe;
 
 typedef struct WsmState {
     WsmNames names; /* owned */
@@ -146,8 +123,7 @@ typedef struct WsmState {
     PyObject *spare_acquire; /* memory of one, or NULL */
     WsmLock lock; /* guards changes of settings, and their objects */
     WsmSettings settings;
-    WsmTotals totals;
-    struct WsmCounters *counters; /* owned, raw */
+    struct WsmStripe *counters; /* owned, raw: WSM_STRIPES of them */
     struct WsmRegistry *registry; /* owned */
     /* Set by the layers above at exec: nouns call up only through these.
      * on_turn: a loop reached a mailbox's callback. on_tick: its timer.

@@ -2,6 +2,7 @@
  * whose time is over. */
 #include "status.h"
 
+#include "counters.h"
 #include "registry.h"
 #include "stray.h"
 
@@ -9,12 +10,12 @@ static PyObject *
 status_totals(WsmState *state)
 {
     WsmRegistry *registry = state->registry;
-    const WsmTotals *totals = &state->totals;
 
     wsm_registry_sweep(registry, 16);
     if (wsm_stray_prune(state) < 0) {
         return NULL;
     }
+    const WsmTotals sum = wsm_totals_sum(state), *totals = &sum;
     return Py_BuildValue(
         "{s:n,s:n,s:n,s:O,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}",
         "total_registered_managers",
@@ -39,13 +40,13 @@ status_totals(WsmState *state)
 static PyObject *
 status_kept(WsmState *state)
 {
-    const WsmTotals *totals = &state->totals;
+    const WsmTotals sum = wsm_totals_sum(state), *totals = &sum;
     WsmRegistry *registry = state->registry;
 
     wsm_lock(&registry->lock);
     Py_ssize_t users = registry->kept.count;
-    Py_ssize_t bytes = (Py_ssize_t)registry->kept.bytes;
     wsm_unlock(&registry->lock);
+    Py_ssize_t bytes = (Py_ssize_t)wsm_kept_bytes(&registry->kept);
     return Py_BuildValue(
         "{s:n,s:n,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:O}", "journal_users", users,
         "journal_bytes", bytes, "events_stored",

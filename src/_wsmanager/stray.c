@@ -3,6 +3,7 @@
 #include "stray.h"
 
 #include "compat.h"
+#include "counters.h"
 #include "evict.h"
 #include "registry.h"
 #include "verdict.h"
@@ -148,7 +149,7 @@ wsm_stray_look(PyObject *op)
     for (int i = 0; i < slice.count; i++) {
         if (slice.items[i]->open && stray_is_gone(slice.items[i]) &&
             wsm_evict(slice.items[i], "stray")) {
-            mailbox->state->totals.stray++;
+            wsm_add(&wsm_totals(mailbox->state)->stray, 1);
         }
         Py_DECREF(slice.items[i]);
     }

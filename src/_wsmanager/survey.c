@@ -62,7 +62,7 @@ wsm_survey_counters(PyObject *module, PyObject *Py_UNUSED(ignored))
         "users", PyDict_GET_SIZE(registry->managers), "queued_events",
         survey.queued_events, "queued_bytes", survey.queued_bytes,
         "longest_wait", (double)survey.longest / 1e9, "opened",
-        (unsigned long long)state->totals.opened);
+        (unsigned long long)wsm_totals_sum(state).opened);
     if (result == NULL || present == NULL ||
         PyDict_Update(result, present) < 0) {
         Py_CLEAR(result);

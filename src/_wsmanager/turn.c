@@ -8,8 +8,6 @@
 #include "writer.h"
 
 #define WSM_TICK_SLOW 50000000 /* ns: somebody has been waiting for long */
-#define WSM_ALONE 8 /* turns with one event: so will be the next */
-#define WSM_UNASKED 7 /* sends, then one asks again */
 
 /* Add the connection if there is something to write and nobody does. */
 static void
@@ -27,28 +25,11 @@ turn_add(WsmBatch *batch, WsmConnection *connection)
     }
 }
 
-/* What the next events can learn from this turn: was there but one? */
-static void
-turn_learn(const WsmConnection *connection)
-{
-    WsmChannel *channel = connection->channel;
-    if (channel == NULL) {
-        return;
-    }
-    if (connection->outbox.count > 0) {
-        channel->alone = 0;
-        channel->unasked = 0;
-    }
-    else if (++channel->alone >= WSM_ALONE) {
-        channel->alone = WSM_ALONE;
-        channel->unasked = WSM_UNASKED;
-    }
-}
-
 static int
-turn_collect(WsmBatch *batch, WsmPost *post)
+turn_collect(WsmMailbox *mailbox, WsmBatch *batch, WsmPost *post)
 {
     Py_ssize_t count = 0;
+    uint64_t events = 0;
     for (WsmConnection *c = post->head; c != NULL; c = c->wake_next) {
         count++;
     }
@@ -59,7 +40,7 @@ turn_collect(WsmBatch *batch, WsmPost *post)
         connection->wake_next = NULL;
         wsm_lock(connection->lock);
         connection->waking = false;
-        turn_learn(connection);
+        events += connection->outbox.count;
         wsm_unlock(connection->lock);
         if (result == 0) {
             turn_add(batch, connection);
@@ -67,6 +48,7 @@ turn_collect(WsmBatch *batch, WsmPost *post)
         Py_DECREF(connection);
         connection = next;
     }
+    wsm_mailbox_turned(mailbox, events);
     return result;
 }
 
@@ -79,10 +61,7 @@ wsm_turn(PyObject *op)
 
     wsm_batch_init(&batch);
     Py_INCREF(op);
-    if (post.head != NULL) {
-        wsm_mailbox_linger(mailbox);
-    }
-    int result = turn_collect(&batch, &post);
+    int result = turn_collect(mailbox, &batch, &post);
     if (result == 0) {
         result = wsm_writer_run(mailbox->state, mailbox->loop, &batch, false);
     }

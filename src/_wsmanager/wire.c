@@ -77,6 +77,16 @@ wsm_wire_send(int fd, PyObject *const *events, uint32_t n)
     return total;
 }
 
+bool
+wsm_wire_wake(int fd)
+{
+    ssize_t taken;
+    do {
+        taken = send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (taken < 0 && errno == EINTR);
+    return taken == 1 || errno == EAGAIN || errno == EWOULDBLOCK;
+}
+
 size_t
 wsm_wire_unsent(int fd)
 {

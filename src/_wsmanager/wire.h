@@ -9,6 +9,10 @@
  * released. */
 Py_ssize_t wsm_wire_send(int fd, PyObject *const *events, uint32_t n);
 
+/* Write the byte that lets the other end's select() return. True if it can
+ * be read there, or others can. */
+bool wsm_wire_wake(int fd);
+
 /* Bytes that the kernel holds and the peer's has not acknowledged; 0 where
  * that cannot be known. */
 size_t wsm_wire_unsent(int fd);

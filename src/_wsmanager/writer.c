@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "compat.h"
+#include "counters.h"
 #include "drive.h"
 #include "evict.h"
 #include "manager.h"
@@ -77,7 +78,7 @@ job_sent(WsmBatch *batch, WsmJob *job, uint32_t from, uint32_t to)
         wsm_connection_sent(job->connection, job_event(batch, job, i),
                             batch->written_at);
     }
-    job->connection->state->totals.direct += to - from;
+    wsm_add(&wsm_totals(job->connection->state)->direct, to - from);
 }
 
 static void
@@ -88,7 +89,7 @@ job_failed(WsmBatch *batch, WsmJob *job, uint32_t from, uint32_t to,
         wsm_connection_settle(job->connection, job_event(batch, job, i),
                               WSM_FAILED, reason);
     }
-    job->connection->state->totals.failed += to - from;
+    wsm_add(&wsm_totals(job->connection->state)->failed, to - from);
 }
 
 /* Back into the outbox, in front, as they were. */
@@ -104,8 +105,8 @@ job_put_back(WsmBatch *batch, WsmJob *job, uint32_t from)
         WsmEvent *event = job_event(batch, job, i - 1);
         lost = wsm_connection_unpop_locked(connection, event) < 0;
         if (!lost) {
+            Py_INCREF(event); /* the outbox's */
             i--;
-            batch->events[job->first + i] = NULL;
         }
     }
     wsm_unlock(connection->lock);
@@ -253,49 +254,26 @@ job_library(WsmBatch *batch, WsmJob *job, WsmDrive *drive)
 
     if (job->count > 0) {
         job_put_back(batch, job, 1);
-        event = job_event(batch, job, 0);
-        batch->events[job->first] = NULL;
+        event = (WsmEvent *)Py_NewRef((PyObject *)job_event(batch, job, 0));
     }
     wsm_drive(drive, job->connection, event);
 }
 
-/* To ask the loop for the turn's end costs a fifth of a send, for nothing
- * where each turn has one event. So of events that follow each other as fast
- * as turns do, but were alone in theirs, one in a few asks. */
-static bool
-job_asks(const WsmBatch *batch, const WsmJob *job)
-{
-    WsmChannel *channel = job->connection->channel;
-    const WsmEvent *first = job->way == WSM_WAY_DIRECT && job->count > 0
-                                ? job_event(batch, job, 0)
-                                : NULL;
-    if (first == NULL) {
-        return true; /* it went back into the outbox */
-    }
-    int64_t pause = first->emitted_at - channel->sent_at;
-    channel->sent_at = batch->written_at;
-    if (channel->unasked == 0 || pause < WSM_SAME_TURN ||
-        pause > WSM_TURNS_APART) {
-        return true;
-    }
-    channel->unasked--;
-    return false;
-}
-
-/* Not busy any more. In a hot run its mailbox gets it: what follows in this
- * turn of the loop waits for the turn's end. */
+/* Not busy any more. In a hot run it was written to in this turn of the loop:
+ * what follows in it waits for the turn's end. */
 static void
-job_finish(const WsmBatch *batch, WsmJob *job, bool hot, WsmPost *post)
+job_finish(WsmJob *job, bool hot, WsmPost *post)
 {
     WsmConnection *connection = job->connection;
     bool wake;
 
-    hot = hot && job_asks(batch, job);
-
+    if (hot) {
+        connection->turn = connection->mailbox->turn;
+    }
     wsm_lock(connection->lock);
     connection->busy = false;
     wake = connection->open && !connection->waking && !connection->blocked &&
-           (hot || connection->outbox.count > 0);
+           connection->outbox.count > 0;
     if (wake) {
         connection->waking = true;
     }
@@ -323,7 +301,7 @@ job_done(WsmBatch *batch, WsmJob *job, WsmDrive *drive, bool hot,
         job_failed(batch, job, 0, job->count, "gone");
         wsm_evict(job->connection, "gone");
     }
-    job_finish(batch, job, hot, post);
+    job_finish(job, hot, post);
 }
 
 /* -- a run --------------------------------------------------------------- */
@@ -344,6 +322,7 @@ writer_prepare(WsmBatch *batch)
             writer_fill(batch, &batch->jobs[i]);
         }
         batch->jobs[i].way = way;
+        batch->jobs[i].pumps &= way == WSM_WAY_LIBRARY;
         direct = direct || (way == WSM_WAY_DIRECT && batch->jobs[i].count > 0);
     }
     return direct;
@@ -364,23 +343,65 @@ writer_send(WsmBatch *batch)
     Py_END_ALLOW_THREADS
 }
 
+/* The mailbox to ask for the turn's end after this run, or NULL. To ask the
+ * loop costs a fifth of a send, for nothing where each turn has one event. So
+ * of events that follow each other as fast as turns do, but were alone in
+ * theirs, one in a few asks. */
+static WsmMailbox *
+writer_asks(const WsmBatch *batch)
+{
+    const WsmJob *job = batch->jobs, *end = job + batch->job_count;
+
+    while (job < end && (job->way != WSM_WAY_DIRECT || job->count == 0)) {
+        job++;
+    }
+    if (job == end) {
+        return NULL;
+    }
+    WsmMailbox *mailbox = job->connection->mailbox;
+    int64_t pause = job_event(batch, job, 0)->emitted_at - mailbox->sent_at;
+    mailbox->sent_at = batch->written_at;
+    if (mailbox->unasked == 0 || pause < WSM_SAME_TURN ||
+        pause > WSM_TURNS_APART) {
+        return mailbox;
+    }
+    mailbox->unasked--;
+    return NULL;
+}
+
+/* The system calls; whether the run is a hot one, and what it asks. */
+static WsmMailbox *
+writer_write(WsmBatch *batch, bool hot)
+{
+    if (!batch->channels) {
+        return NULL;
+    }
+    if (writer_prepare(batch)) {
+        writer_send(batch);
+    }
+    batch->written_at = wsm_now_ns();
+    return hot ? writer_asks(batch) : NULL;
+}
+
 int
 wsm_writer_run(WsmState *state, PyObject *loop, WsmBatch *batch, bool hot)
 {
     WsmDrive drive = {.state = state, .loop = loop};
     WsmPost post = {NULL, NULL};
-
-    if (writer_prepare(batch)) {
-        writer_send(batch);
-    }
-    batch->written_at = wsm_now_ns();
+    WsmMailbox *asks = writer_write(batch, hot);
     WsmJob *job = batch->jobs, *end = job + batch->job_count;
+
+    Py_XINCREF(asks);
     while (job < end) {
         WsmJob *next = wsm_pump(&drive, batch, job);
         if (next == job) {
-            job_done(batch, next++, &drive, hot, &post);
+            job_done(batch, next++, &drive, asks != NULL, &post);
         }
         job = next;
+    }
+    if (asks != NULL) {
+        wsm_mailbox_ask(asks);
+        Py_DECREF(asks);
     }
     if (post.head != NULL &&
         !wsm_mailbox_post(post.head->mailbox, &post, true)) {

@@ -174,6 +174,22 @@ fewest(PyObject *op, int depth, bool *plain)
     return 1;
 }
 
+/* A key that is there may not be denied. */
+static bool
+has_its_keys(PyObject *op, const WsmPayload *seen)
+{
+    PyObject *key, *value;
+    Py_ssize_t at = 0;
+
+    while (PyDict_CheckExact(op) && PyDict_Next(op, &at, &key, &value)) {
+        if (PyUnicode_CheckExact(key) && PyUnicode_GET_LENGTH(key) < 32 &&
+            !wsm_payload_may_have(seen, key)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 int
 LLVMFuzzerInitialize(int *argc, char ***argv)
 {
@@ -189,15 +205,16 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     Input input = {data, size};
     Py_ssize_t budget = (Py_ssize_t)byte(&input) * MOST / 16;
     PyObject *op = make(&input, 6);
-    bool plain = true, said;
+    bool plain = true;
+    WsmPayload seen;
     Py_ssize_t least = fewest(op, DEPTH, &plain);
 
-    if (wsm_payload_examine(op, budget, &said) < 0) {
+    if (wsm_payload_examine(op, budget, &seen) < 0) {
         if (least <= budget) {
             abort(); /* refused, though it fits */
         }
     }
-    else if (said != plain) {
+    else if (seen.plain != plain || !has_its_keys(op, &seen)) {
         abort();
     }
     if (PyErr_Occurred()) {

@@ -182,6 +182,7 @@ HARMLESS = {
     "PyBytes_AS_STRING", "PyUnicode_GET_LENGTH", "PyUnicode_Compare", "PyUnicode_CheckExact",
     "Py_ARRAY_LENGTH", "Py_UNREACHABLE", "Py_MIN", "Py_MAX", "Py_IsNone",
     "PyMem_RawMalloc", "PyMem_RawCalloc", "PyMem_RawRealloc", "PyMem_RawFree",
+    "PyThreadState_Get",
 }  # fmt: skip
 
 
