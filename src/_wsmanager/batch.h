@@ -35,30 +35,34 @@ int wsm_batch_reserve(WsmBatch *batch, Py_ssize_t jobs);
 /* Room for that many more events. -1 with MemoryError. */
 int wsm_batch_reserve_events(WsmBatch *batch, size_t more);
 
-/* Add a job within what was reserved; with an event (borrowed), or NULL: it
- * is to write its outbox. Allowed under a lock. The event stands in the batch
- * once, however many jobs in a row have it. */
-static inline void
-wsm_batch_add(WsmBatch *batch, WsmConnection *connection, WsmEvent *event)
+/* Add an event (borrowed) that jobs are about to share; where it stands. Room
+ * for it was reserved. Allowed under a lock. */
+static inline uint32_t
+wsm_batch_event(WsmBatch *batch, WsmEvent *event)
 {
-    const bool channel = connection->channel != NULL;
-    uint32_t count = batch->event_count;
+    batch->events[batch->event_count] = Py_NewRef((PyObject *)event);
+    return batch->event_count++;
+}
 
-    if (event != NULL &&
-        (count == 0 || batch->events[count - 1] != (PyObject *)event)) {
-        batch->events[count++] = Py_NewRef((PyObject *)event);
-        batch->event_count = count;
-    }
-    batch->channels |= channel;
-    batch->jobs[batch->job_count++] = (WsmJob){
+/* Add a job within what was reserved, with the event that stands first; or
+ * with none: it is to write its outbox. Allowed under a lock. */
+static inline WsmJob *
+wsm_batch_add(WsmBatch *batch, WsmConnection *connection, uint32_t first,
+              uint32_t count)
+{
+    WsmJob *job = &batch->jobs[batch->job_count++];
+
+    *job = (WsmJob){
         .connection = (WsmConnection *)Py_NewRef((PyObject *)connection),
-        .first = count - 1,
-        .count = event != NULL,
+        .first = first,
+        .count = count,
         .way = WSM_WAY_LIBRARY,
-        .channel = channel,
-        .pumps = event != NULL && connection->coroutine &&
-                 event->seq > connection->replayed_to, /* 0: no number */
     };
+    if (connection->channel != NULL) {
+        job->channel = true;
+        batch->channels = true;
+    }
+    return job;
 }
 
 /* Drop everything in it; empty then. Never under a lock. */

@@ -57,7 +57,7 @@ fanout_wake_locked(WsmFanout *fan, WsmConnection *connection)
     if (here && (connection->outbox.count >= WSM_FLUSH_EVENTS ||
                  connection->outbox_bytes >= WSM_FLUSH_BYTES)) {
         connection->busy = true;
-        wsm_batch_add(&fan->batch, connection, NULL);
+        wsm_batch_add(&fan->batch, connection, 0, 0);
     }
     else if (!connection->waking) {
         connection->waking = true;
@@ -114,6 +114,7 @@ fanout_each_locked(WsmFanout *fan, const WsmRoster *roster)
 {
     WsmEvent *event = fan->event;
     const bool filtered = event->only != NULL || event->thread_id != NULL;
+    const uint32_t at = wsm_batch_event(&fan->batch, event);
     int32_t idle = 0;
 
     for (Py_ssize_t i = 0, n = roster->count; i < n; i++) {
@@ -130,7 +131,9 @@ fanout_each_locked(WsmFanout *fan, const WsmRoster *roster)
         }
         if (fanout_is_idle(fan, connection)) {
             connection->busy = true;
-            wsm_batch_add(&fan->batch, connection, event);
+            WsmJob *job = wsm_batch_add(&fan->batch, connection, at, 1);
+            job->pumps =
+                connection->coroutine && event->seq > connection->replayed_to;
             idle++;
         }
         else {

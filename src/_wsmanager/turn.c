@@ -21,7 +21,7 @@ turn_add(WsmBatch *batch, WsmConnection *connection)
     }
     wsm_unlock(connection->lock);
     if (write) {
-        wsm_batch_add(batch, connection, NULL);
+        wsm_batch_add(batch, connection, 0, 0);
     }
 }
 
