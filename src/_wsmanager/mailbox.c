@@ -10,8 +10,7 @@
 
 #define WSM_ARM_TRIES 3
 #define WSM_LINGER_NS 1000000
-#define WSM_CLOSE_NS 100000 /* between posts of one burst */
-#define WSM_CLOSE_POSTS 3 /* so many make one */
+#define WSM_BURST 3 /* events found at once */
 #define WSM_LONE_TURNS 4 /* so many end the bursts */
 #define WSM_ALONE 8 /* turns with one event: so will be the next */
 #define WSM_UNASKED 7 /* sends, then one asks again */
@@ -168,22 +167,6 @@ mailbox_arm(WsmMailbox *self, bool here, bool quietly)
                                    : self->state->names.call_soon_threadsafe);
 }
 
-/* Whether this post of another thread is one of many that follow each other
- * closely. */
-static bool
-mailbox_bursts_locked(WsmMailbox *self, int64_t now)
-{
-    bool soon = now - self->posted_at < WSM_CLOSE_NS;
-
-    self->posted_at = now;
-    self->close = soon ? (uint8_t)(self->close + 1) : 0;
-    if (self->close >= WSM_CLOSE_POSTS) {
-        self->close = WSM_CLOSE_POSTS;
-        self->bursts = true;
-    }
-    return self->bursts && mailbox_is_quiet(self);
-}
-
 static void
 mailbox_append_locked(WsmMailbox *self, WsmPost *post)
 {
@@ -275,7 +258,7 @@ wsm_mailbox_post(WsmMailbox *self, WsmPost *post, bool here)
         return false;
     }
     bool arm = !self->armed && (here || !self->lingering);
-    bool quietly = !here && mailbox_bursts_locked(self, now);
+    bool quietly = !here && self->bursts && mailbox_is_quiet(self);
     self->foreign = self->foreign || !here;
     if (arm) {
         self->armed = true;
@@ -383,6 +366,7 @@ wsm_mailbox_turned(WsmMailbox *self, uint64_t events)
     }
     wsm_lock(&self->lock);
     if (self->foreign) {
+        self->bursts = self->bursts || events >= WSM_BURST;
         self->lone = events > 1 ? 0 : (uint8_t)(self->lone + 1);
         if (self->lone >= WSM_LONE_TURNS) {
             self->lone = 0;

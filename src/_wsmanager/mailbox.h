@@ -19,7 +19,6 @@ typedef struct WsmMailbox {
     WsmConnection *tail; /* borrowed: in the list; guarded by lock */
     WsmConnection *watched; /* owned references; loop's thread only */
     int64_t armed_at; /* ns; guarded by lock */
-    int64_t posted_at; /* ns: by another thread; guarded by lock */
     int64_t tick; /* ns between looks at what is watched */
     int64_t sent_at; /* ns: loop's thread only: the last system call's end */
     uint32_t turn; /* loop's thread only: which it is, from 1 on */
@@ -34,8 +33,6 @@ typedef struct WsmMailbox {
     bool foreign; /* guarded by lock: another thread has posted to it */
     bool lingering; /* guarded by lock: a turn comes soon without a wake-up */
     bool bursts; /* guarded by lock: what other threads post comes so */
-    uint8_t
-        close; /* guarded by lock: posts in a row, each soon after another */
     uint8_t lone; /* guarded by lock: turns in a row for a single event */
     bool stray_due; /* guarded by lock: a look at idle connections comes */
 } WsmMailbox;
