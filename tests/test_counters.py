@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from support.clients import open_tab
 from support.servers import UvicornServer
 from support.sockets import FailingSocket, HangingSocket, StarletteSocket, SuspendingSocket
+from support.threads import at_once
 from support.waiting import eventually
 
 import wsmanager
@@ -46,18 +46,11 @@ async def test_events_are_counted_by_a_closed_set() -> None:
 
 
 def count_from(threads: int, each: int, step: Callable[[int], object]) -> None:
-    start = threading.Barrier(threads)
-
     def run(number: int) -> None:
-        start.wait()
         for _ in range(each):
             step(number)
 
-    workers = [threading.Thread(target=run, args=(number,)) for number in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    at_once([lambda number=number: run(number) for number in range(threads)])
 
 
 def test_nothing_is_lost_where_many_threads_count(fast_switches: None) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from support.loops import LoopThread, loop_factories
 from support.sockets import FailingSocket, HangingSocket, StarletteSocket, SyncSocket
+from support.threads import at_once
 from support.waiting import eventually, eventually_sync
 
 import wsmanager
@@ -31,30 +32,6 @@ def check_senders(socket: Any, senders: int, each: int) -> None:
     assert sorted(seen) == list(range(senders))
     for sender, numbers in seen.items():
         assert numbers == list(range(each)), f"sender {sender}: lost, doubled or out of order"
-
-
-def start(functions: list[Callable[[], None]], stop: threading.Event | None = None) -> None:
-    """Run all at once in threads of their own; an exception in one is the caller's.
-
-    *stop* is set when the last of them has ended, well or not.
-    """
-    barrier = threading.Barrier(len(functions))
-    stop = threading.Event() if stop is None else stop
-
-    def run(function: Callable[[], None]) -> None:
-        barrier.wait()
-        try:
-            function()
-        finally:
-            if function is functions[-1]:
-                stop.set()
-
-    with concurrent.futures.ThreadPoolExecutor(len(functions)) as pool:
-        try:
-            for future in [pool.submit(run, function) for function in reversed(functions)]:
-                future.result(300)
-        finally:
-            stop.set()
 
 
 class LoopMarking(StarletteSocket):
@@ -91,7 +68,7 @@ def test_order_per_sender_into_one_loop(
                 receipt = delivery.receipt  # a snapshot: the next one may tell of more
                 assert receipt.queued + receipt.sent == 1
 
-    start([lambda number=number: sender(number) for number in range(senders)])
+    at_once([lambda number=number: sender(number) for number in range(senders)])
     eventually_sync(lambda: len(socket.texts) == senders * each, 20)
     check_senders(socket, senders, each)
     assert socket.ran_in == {(id(any_loop_thread.loop), any_loop_thread.thread.ident)}
@@ -118,7 +95,7 @@ def test_several_loops_in_several_threads(fast_switches: None) -> None:
             for n in range(each):
                 manager.emit_event("x", {"sender": number, "n": n})
 
-        start([lambda number=number: sender(number) for number in range(senders)])
+        at_once([lambda number=number: sender(number) for number in range(senders)])
         for socket, thread in zip(sockets, loops, strict=True):
             eventually_sync(lambda socket=socket: len(socket.texts) == senders * each, 20)
             check_senders(socket, senders, each)
@@ -471,7 +448,7 @@ def test_connections_come_and_go_under_fire(fast_switches: None) -> None:
                 if len(socket.texts) != count:
                     problems.append("an event after the removal")
 
-        start([lambda k=k: sender(k) for k in range(4)] + [churn], stop)
+        at_once([lambda k=k: sender(k) for k in range(4)] + [churn], stop)
         assert problems == []
         assert len(manager) == 0
 
@@ -505,7 +482,7 @@ def test_reset_while_everybody_emits(loop_thread: LoopThread, fast_switches: Non
             wsmanager.reset_manager_registry()
             time.sleep(0.001)
 
-    start([sender] * 4 + [resetter], stop)
+    at_once([sender] * 4 + [resetter], stop)
     wsmanager.reset_manager_registry()
     assert get_manager_registry_status()["total_connections"] == 0
 
@@ -526,7 +503,7 @@ def test_users_of_many_threads_are_let_go(fast_switches: None) -> None:
             if get_websocket_manager(f"shared-{n % 60}") is not shared:
                 twins.append(f"shared-{n % 60}")
 
-    start([lambda number=number: passers_by(number) for number in range(6)])
+    at_once([lambda number=number: passers_by(number) for number in range(6)])
     for n in range(200):  # whoever comes lets two or more go
         get_websocket_manager(f"last-{n}")
     assert twins == []

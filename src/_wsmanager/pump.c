@@ -44,14 +44,16 @@ pump_settle(WsmPump *self)
 static void
 pump_exit(WsmPump *self)
 {
-    wsm_send_exit(self->at->connection, self->entered);
+    wsm_send_exit(self->running, self->entered);
     self->entered = false;
 }
 
 /* The connection's writer is done, unless more has come for it meanwhile. */
 static inline void
-pump_leave(WsmPump *self, WsmConnection *connection)
+pump_leave(WsmPump *self)
 {
+    WsmConnection *connection = self->running;
+
     wsm_lock(connection->lock);
     bool more = (connection->outbox.count > 0 || connection->gap != NULL) &&
                 connection->open;
@@ -79,7 +81,7 @@ pump_sent(WsmPump *self)
     if (++self->sent == WSM_PUMP_SETTLE) {
         pump_settle(self);
     }
-    pump_leave(self, connection);
+    pump_leave(self);
 }
 
 /* Whether job `at` is one for the coroutine: the same event, live, by the
@@ -194,8 +196,8 @@ pump_failed(WsmPump *self)
 {
     if (self->running) {
         pump_exit(self);
-        wsm_drive_failed(self->drive, self->at->connection, self->event);
-        pump_leave(self, self->at->connection);
+        wsm_drive_failed(self->drive, self->running, self->event);
+        pump_leave(self);
     }
     else if (self->drive->fatal == NULL &&
              !PyErr_ExceptionMatches(PyExc_Exception)) {
