@@ -166,6 +166,43 @@ identity_without_attribute(WsmState *state, PyObject *context)
     return identity_refuse(state, context, "a user context is expected");
 }
 
+/* The key an id makes; steals the id. */
+static WSM_OUTLINE PyObject *
+identity_convert(WsmState *state, PyObject *id)
+{
+    PyObject *key = wsm_identity_id(state, id);
+    Py_DECREF(id);
+    return key;
+}
+
+/* Looking the attribute up failed: was it absent? */
+static WSM_OUTLINE PyObject *
+identity_missed(WsmState *state, PyObject *context)
+{
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        return NULL;
+    }
+    PyErr_Clear();
+    return identity_without_attribute(state, context);
+}
+
+/* Neither None nor a str nor a dict nor of the usual look-up. */
+static WSM_OUTLINE PyObject *
+identity_from_other(WsmState *state, PyObject *context)
+{
+    PyObject *id;
+
+    if (PyDict_Check(context)) {
+        return identity_from_mapping(state, context);
+    }
+    if (PyObject_GetOptionalAttr(context, state->names.user_id, &id) < 0) {
+        return NULL;
+    }
+    return id == NULL ? identity_without_attribute(state, context)
+                      : identity_convert(state, id);
+}
+
+/* Each hit passes here: what is usual is straight, all else is apart. */
 PyObject *
 wsm_identity_key(WsmState *state, PyObject *context)
 {
@@ -179,29 +216,21 @@ wsm_identity_key(WsmState *state, PyObject *context)
     }
     if (PyDict_CheckExact(context)) {
         int found = PyDict_GetItemRef(context, state->names.user_id, &id);
-        if (found < 0) {
-            return NULL;
-        }
-        if (found == 0) {
-            return identity_refuse_mapping(state);
+        if (found <= 0) {
+            return found < 0 ? NULL : identity_refuse_mapping(state);
         }
     }
-    else if (PyDict_Check(context)) {
-        return identity_from_mapping(state, context);
+    else if (!PyDict_Check(context) &&
+             Py_TYPE(context)->tp_getattro == PyObject_GenericGetAttr) {
+        id = PyObject_GenericGetAttr(context, state->names.user_id);
+        if (id == NULL) {
+            return identity_missed(state, context);
+        }
     }
-    else if (PyObject_GetOptionalAttr(context, state->names.user_id, &id) <
-             0) {
-        return NULL;
+    else {
+        return identity_from_other(state, context);
     }
-    else if (id == NULL) {
-        return identity_without_attribute(state, context);
-    }
-    if (PyUnicode_CheckExact(id)) {
-        return id;
-    }
-    PyObject *key = wsm_identity_id(state, id);
-    Py_DECREF(id);
-    return key;
+    return PyUnicode_CheckExact(id) ? id : identity_convert(state, id);
 }
 
 static bool

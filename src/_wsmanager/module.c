@@ -30,22 +30,31 @@ static const char *const factory_names[] = {"user_context", "mode", NULL};
 
 /* The context of either factory, borrowed: every mode is the one. NULL with
  * an exception. */
-static PyObject *
-module_factory_context(WsmState *state, const char *function,
-                       PyObject *const *args, Py_ssize_t nargs,
-                       PyObject *kwnames)
+static WSM_OUTLINE PyObject *
+module_parse_context(const char *function, PyObject *const *args,
+                     Py_ssize_t nargs, PyObject *kwnames)
 {
     const WsmArgs spec = {function, factory_names, 2, 0};
     PyObject *out[WSM_ARGS_MAX];
 
-    if (nargs == 0 && kwnames != NULL && PyTuple_GET_SIZE(kwnames) == 1 &&
-        PyTuple_GET_ITEM(kwnames, 0) == state->names.user_context) {
-        return args[0];
-    }
     if (wsm_args_parse(&spec, args, nargs, kwnames, out) < 0) {
         return NULL;
     }
     return out[0] == NULL ? Py_None : out[0];
+}
+
+/* The same where it is all that was given, as it mostly is. */
+static inline PyObject *
+module_context(WsmState *state, const char *function, PyObject *const *args,
+               Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (kwnames == NULL ? nargs == 1
+                        : nargs == 0 && PyTuple_GET_SIZE(kwnames) == 1 &&
+                              PyTuple_GET_ITEM(kwnames, 0) ==
+                                  state->names.user_context) {
+        return args[0];
+    }
+    return module_parse_context(function, args, nargs, kwnames);
 }
 
 static PyObject *
@@ -54,25 +63,32 @@ module_mode(WsmState *state)
     return state->hooks.mode == NULL ? Py_None : state->hooks.mode;
 }
 
+/* No manager was found: an error, or one is made. */
+static WSM_OUTLINE WsmManager *
+module_make_manager(WsmState *state, PyObject *key, PyObject *context)
+{
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    return wsm_registry_get(state->registry, key, context, module_mode(state),
+                            true);
+}
+
 static PyObject *
 module_get_manager(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
                    PyObject *kwnames)
 {
     WsmState *state = wsm_state_of(module);
     PyObject *context =
-        nargs == 1 && kwnames == NULL
-            ? args[0]
-            : module_factory_context(state, "get_websocket_manager", args,
-                                     nargs, kwnames);
+        module_context(state, "get_websocket_manager", args, nargs, kwnames);
     PyObject *key = context == NULL ? NULL : wsm_identity_key(state, context);
 
     if (key == NULL) {
         return NULL;
     }
     WsmManager *manager = wsm_registry_find(state->registry, key);
-    if (manager == NULL && !PyErr_Occurred()) {
-        manager = wsm_registry_get(state->registry, key, context,
-                                   module_mode(state), true);
+    if (manager == NULL) {
+        manager = module_make_manager(state, key, context);
     }
     Py_DECREF(key);
     return (PyObject *)manager;
@@ -83,11 +99,8 @@ module_get_manager_async(PyObject *module, PyObject *const *args,
                          Py_ssize_t nargs, PyObject *kwnames)
 {
     WsmState *state = wsm_state_of(module);
-    PyObject *context =
-        nargs == 1 && kwnames == NULL
-            ? args[0]
-            : module_factory_context(state, "get_websocket_manager_async",
-                                     args, nargs, kwnames);
+    PyObject *context = module_context(state, "get_websocket_manager_async",
+                                       args, nargs, kwnames);
     PyObject *key = context == NULL ? NULL : wsm_identity_key(state, context);
 
     if (key == NULL) {

@@ -12,4 +12,7 @@
 #error "wsmanager needs CPython 3.10 or later"
 #endif
 
+/* Not put into its caller, so that the caller stays short where it counts. */
+#define WSM_OUTLINE __attribute__((noinline))
+
 #endif

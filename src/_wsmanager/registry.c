@@ -211,22 +211,18 @@ wsm_registry_departed(WsmRegistry *self, WsmManager *manager)
 
 /* -- managers ------------------------------------------------------------ */
 
-WsmManager *
-wsm_registry_find(WsmRegistry *self, PyObject *key)
+/* What the table has, past the front. */
+static WSM_OUTLINE WsmManager *
+registry_look_up(WsmRegistry *self, PyObject *key)
 {
-    PyObject *found = wsm_front_find(&self->front, key);
+    PyObject *found = NULL;
 
-    if (found != NULL) {
-        ((WsmManager *)found)->touched = true;
-        return (WsmManager *)Py_NewRef(found);
-    }
     if (key == Py_None) {
         wsm_lock(&self->lock);
         found = Py_XNewRef((PyObject *)self->none);
         wsm_unlock(&self->lock);
-        return (WsmManager *)found;
     }
-    if (PyDict_GetItemRef(self->managers, key, &found) > 0) {
+    else if (PyDict_GetItemRef(self->managers, key, &found) > 0) {
         /* Written once, not each time: other threads read what is near. */
         if (!((WsmManager *)found)->touched) {
             ((WsmManager *)found)->touched = true;
@@ -234,6 +230,18 @@ wsm_registry_find(WsmRegistry *self, PyObject *key)
         wsm_front_put(&self->front, key, found);
     }
     return (WsmManager *)found;
+}
+
+WsmManager *
+wsm_registry_find(WsmRegistry *self, PyObject *key)
+{
+    PyObject *found = wsm_front_find(&self->front, key);
+
+    if (found == NULL) {
+        return registry_look_up(self, key);
+    }
+    ((WsmManager *)found)->touched = true;
+    return (WsmManager *)Py_NewRef(found);
 }
 
 /* A manager this process had before it was forked, made its own. */
