@@ -18,7 +18,7 @@ LAYERS = {
     # the module's own
     "state": 1, "args": 1,
     # containers
-    "roster": 2, "ring": 2, "front": 2, "frame": 2, "payload": 2, "waiters": 2,
+    "roster": 2, "ring": 2, "chain": 2, "front": 2, "frame": 2, "payload": 2, "waiters": 2,
     "settings": 2, "histogram": 2, "counters": 2, "position": 2,
     # nouns
     "identity": 3, "verdict": 3, "event": 3, "results": 3, "channel": 3, "journal": 3,

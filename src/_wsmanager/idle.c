@@ -1,45 +1,18 @@
-/* Invariant: a manager's idle_list is the one list that it is in. */
+/* Invariant: a list is in the order of its managers' deadlines, as long as the
+ * time they are given stays the same. */
 #include "idle.h"
 
-void
-wsm_idle_unlink(WsmManager *manager)
+WsmManager *
+wsm_idle_first(const WsmChain *list)
 {
-    WsmIdleList *list = manager->idle_list;
-    if (list == NULL) {
-        return;
-    }
-    if (manager->idle_prev == NULL) {
-        list->head = manager->idle_next;
-    }
-    else {
-        manager->idle_prev->idle_next = manager->idle_next;
-    }
-    if (manager->idle_next == NULL) {
-        list->tail = manager->idle_prev;
-    }
-    else {
-        manager->idle_next->idle_prev = manager->idle_prev;
-    }
-    list->count--;
-    manager->idle_list = NULL;
+    return WSM_LINKED(list->head, WsmManager, idle);
 }
 
 void
-wsm_idle_append(WsmIdleList *list, WsmManager *manager)
+wsm_idle_append(WsmChain *list, WsmManager *manager)
 {
-    wsm_idle_unlink(manager);
     manager->idle_deadline =
         wsm_now_ns() + (int64_t)(manager->state->settings.idle_ttl * 1e9);
     manager->touched = false;
-    manager->idle_prev = list->tail;
-    manager->idle_next = NULL;
-    if (list->tail == NULL) {
-        list->head = manager;
-    }
-    else {
-        list->tail->idle_next = manager;
-    }
-    list->tail = manager;
-    list->count++;
-    manager->idle_list = list;
+    wsm_chain_append(list, &manager->idle);
 }

@@ -1,19 +1,14 @@
-/* Managers that may be dropped when nobody holds them, by deadline. */
+/* Managers that may be dropped when nobody holds them, by deadline. The lists
+ * are guarded by the lock of the table that the managers are in. */
 #ifndef WSM_IDLE_H
 #define WSM_IDLE_H
 
 #include "manager.h"
 
-/* Guarded by the lock of the table that the managers are in. */
-typedef struct WsmIdleList {
-    WsmManager *head, *tail; /* borrowed: the table owns them */
-    Py_ssize_t count;
-} WsmIdleList;
+/* The one whose time is over first, borrowed; NULL if there is none. */
+WsmManager *wsm_idle_first(const WsmChain *list);
 
 /* Last in the list, and in no other; its time begins now. */
-void wsm_idle_append(WsmIdleList *list, WsmManager *manager);
-
-/* In no list any more. */
-void wsm_idle_unlink(WsmManager *manager);
+void wsm_idle_append(WsmChain *list, WsmManager *manager);
 
 #endif

@@ -31,45 +31,6 @@ wsm_kept_bytes(const WsmKept *self)
 
 /* -- the list, under the lock -------------------------------------------- */
 
-static void
-kept_unlink(WsmKept *self, WsmManager *manager)
-{
-    if (!manager->kept_listed) {
-        return;
-    }
-    if (manager->kept_prev == NULL) {
-        self->head = manager->kept_next;
-    }
-    else {
-        manager->kept_prev->kept_next = manager->kept_next;
-    }
-    if (manager->kept_next == NULL) {
-        self->tail = manager->kept_prev;
-    }
-    else {
-        manager->kept_next->kept_prev = manager->kept_prev;
-    }
-    self->count--;
-    manager->kept_listed = false;
-}
-
-static void
-kept_append(WsmKept *self, WsmManager *manager, int64_t now)
-{
-    manager->kept_at = now;
-    manager->kept_prev = self->tail;
-    manager->kept_next = NULL;
-    if (self->tail == NULL) {
-        self->head = manager;
-    }
-    else {
-        self->tail->kept_next = manager;
-    }
-    self->tail = manager;
-    self->count++;
-    manager->kept_listed = true;
-}
-
 void
 wsm_kept_enter(WsmManager *manager)
 {
@@ -82,7 +43,7 @@ wsm_kept_leave(WsmKept *self, WsmManager *manager)
 {
     size_t before = manager->kept_bytes;
 
-    kept_unlink(self, manager);
+    wsm_chain_unlink(&manager->kept);
     while (!wsm_shared_change(&manager->kept_bytes, &before, WSM_KEPT_OUT)) {
     }
     if (before != WSM_KEPT_OUT) {
@@ -96,18 +57,13 @@ kept_place(WsmKept *self, WsmManager *manager, int64_t now)
 {
     size_t bytes = manager->kept_bytes;
 
-    if (manager->kept_listed && bytes != 0) {
-        if (now - manager->kept_at < WSM_KEPT_PLACE) {
-            return;
-        }
-        if (self->tail == manager) {
-            manager->kept_at = now;
-            return;
-        }
+    if (bytes == 0 || bytes == WSM_KEPT_OUT) {
+        wsm_chain_unlink(&manager->kept);
     }
-    kept_unlink(self, manager);
-    if (bytes != 0 && bytes != WSM_KEPT_OUT) {
-        kept_append(self, manager, now);
+    else if (manager->kept.chain == NULL ||
+             now - manager->kept_at >= WSM_KEPT_PLACE) {
+        wsm_chain_append(&self->managers, &manager->kept);
+        manager->kept_at = now;
     }
 }
 
@@ -116,7 +72,7 @@ kept_place(WsmKept *self, WsmManager *manager, int64_t now)
 static WsmManager *
 kept_due(WsmKept *self, const WsmSettings *settings, int64_t now, bool *all)
 {
-    WsmManager *first = self->head;
+    WsmManager *first = WSM_LINKED(self->managers.head, WsmManager, kept);
     int64_t age = (int64_t)(settings->journal_max_age * 1e9);
 
     *all = wsm_kept_bytes(self) > (size_t)settings->journal_budget;

@@ -17,8 +17,7 @@ typedef struct {
 /* Managers that keep events, the one that has had none for longest first. */
 typedef struct {
     WsmLock *lock; /* borrowed: of the table that the managers are in */
-    WsmManager *head, *tail; /* borrowed: they are in the table as well */
-    Py_ssize_t count;
+    WsmChain managers; /* borrowed: they are in the table as well */
     uint64_t apart[WSM_APART];
     WsmKeptStripe stripes[WSM_STRIPES];
 } WsmKept;

@@ -407,9 +407,9 @@ wsm_manager_forget(WsmManager *self)
     self->once_bytes = 0;
     self->journal = (WsmJournal){.bytes = 0};
     self->acks = (WsmAcks){.bytes = 0};
-    self->idle_list = NULL;
+    self->idle = (WsmLink){0};
+    self->kept = (WsmLink){0};
     self->kept_bytes = WSM_KEPT_OUT;
-    self->kept_listed = false;
     self->epoch = manager_epoch(self->state);
     self->seq = 0;
     self->fork_generation = self->state->fork_generation;

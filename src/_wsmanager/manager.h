@@ -4,6 +4,7 @@
 #define WSM_MANAGER_H
 
 #include "acks.h"
+#include "chain.h"
 #include "compat.h"
 #include "connection.h"
 #include "journal.h"
@@ -33,17 +34,15 @@ typedef struct WsmManager {
     uint64_t generation; /* of the last connection; guarded by lock */
     uint64_t emitted; /* guarded by lock */
     uint64_t fork_generation;
-    struct WsmManager *idle_prev, *idle_next; /* guarded: registry's lock */
-    struct WsmIdleList *idle_list; /* guarded: registry's lock */
+    WsmLink idle; /* guarded: registry's lock */
+    WsmLink kept; /* guarded: registry's lock */
     int64_t idle_deadline; /* ns; guarded: registry's lock */
-    struct WsmManager *kept_prev, *kept_next; /* guarded: registry's lock */
     /* Of its events, as last told; WSM_KEPT_OUT: in no table. */
     WSM_SHARED(size_t) kept_bytes;
     WSM_SHARED(int64_t) kept_at; /* ns; changes guarded: registry's lock */
     WsmLock lock;
     WSM_SHARED(bool) touched; /* used since the registry last looked */
     bool service_available;
-    bool kept_listed; /* guarded: registry's lock */
 } WsmManager;
 
 /* A manager that no registry knows yet. */

@@ -48,10 +48,10 @@ static inline PyObject *
 module_context(WsmState *state, const char *function, PyObject *const *args,
                Py_ssize_t nargs, PyObject *kwnames)
 {
-    if (kwnames == NULL ? nargs == 1
-                        : nargs == 0 && PyTuple_GET_SIZE(kwnames) == 1 &&
-                              PyTuple_GET_ITEM(kwnames, 0) ==
-                                  state->names.user_context) {
+    if (kwnames == NULL
+            ? nargs == 1
+            : nargs == 0 && PyTuple_GET_SIZE(kwnames) == 1 &&
+                  PyTuple_GET_ITEM(kwnames, 0) == state->names.user_context) {
         return args[0];
     }
     return module_parse_context(function, args, nargs, kwnames);

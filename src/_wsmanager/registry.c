@@ -52,8 +52,8 @@ wsm_registry_traverse(WsmRegistry *self, visitproc visit, void *arg)
 void
 wsm_registry_clear(WsmRegistry *self)
 {
-    self->fresh = (WsmIdleList){NULL, NULL, 0};
-    self->departed = (WsmIdleList){NULL, NULL, 0};
+    self->fresh = (WsmChain){0};
+    self->departed = (WsmChain){0};
     self->kept = (WsmKept){.lock = &self->lock};
     wsm_front_clear(&self->front);
     Py_CLEAR(self->managers);
@@ -106,7 +106,7 @@ table_release(WsmRegistry *self, WsmManager *manager, bool many, int64_t now)
         return NULL;
     }
     wsm_front_forget(&self->front, victim);
-    wsm_idle_unlink(manager);
+    wsm_chain_unlink(&manager->idle);
     wsm_kept_leave(&self->kept, manager);
     return victim;
 }
@@ -157,13 +157,13 @@ sweep_drop(WsmRegistry *self, PyObject *victim, bool many)
 
 /* One look at the head of a list. -1: nothing due. */
 static int
-sweep_step(WsmRegistry *self, WsmIdleList *list, Py_ssize_t most, int64_t now)
+sweep_step(WsmRegistry *self, WsmChain *list, Py_ssize_t most, int64_t now)
 {
     PyObject *victim = NULL;
     int looked = -1;
 
     wsm_lock(&self->lock);
-    WsmManager *manager = list->head;
+    WsmManager *manager = wsm_idle_first(list);
     bool many = list->count > most;
     if (manager != NULL && (many || manager->idle_deadline <= now)) {
         looked = 0;
@@ -201,7 +201,7 @@ wsm_registry_departed(WsmRegistry *self, WsmManager *manager)
 {
     PyObject *saved = wsm_error_take();
     wsm_lock(&self->lock);
-    if (manager->idle_list != NULL) {
+    if (manager->idle.chain != NULL) {
         wsm_idle_append(&self->departed, manager);
     }
     wsm_unlock(&self->lock);
@@ -501,8 +501,8 @@ wsm_registry_forget(WsmRegistry *self)
 {
     wsm_lock_reset(&self->lock);
     self->state->fork_generation++;
-    self->fresh = (WsmIdleList){NULL, NULL, 0};
-    self->departed = (WsmIdleList){NULL, NULL, 0};
+    self->fresh = (WsmChain){0};
+    self->departed = (WsmChain){0};
     self->kept = (WsmKept){.lock = &self->lock};
     wsm_front_clear(&self->front);
     /* Not dropped: a transport's finalizer would touch the selector that is
@@ -539,11 +539,13 @@ table_empty(PyObject *table, WsmRefList *old)
 }
 
 static void
-table_forsake(WsmRegistry *self, WsmIdleList *list)
+table_forsake(WsmRegistry *self, WsmChain *list)
 {
-    while (list->head != NULL) {
-        wsm_kept_leave(&self->kept, list->head);
-        wsm_idle_unlink(list->head);
+    WsmManager *manager;
+
+    while ((manager = wsm_idle_first(list)) != NULL) {
+        wsm_kept_leave(&self->kept, manager);
+        wsm_chain_unlink(&manager->idle);
     }
 }
 

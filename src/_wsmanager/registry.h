@@ -25,8 +25,8 @@ typedef struct WsmRegistry {
     /* Guard the lists and every change of managers. A private dict with
      * exact str keys runs no Python code, so it may be used under it. */
     WsmLock lock;
-    WsmIdleList fresh; /* by deadline: not seen leaving */
-    WsmIdleList departed; /* by departure: last connection gone */
+    WsmChain fresh; /* by deadline: not seen leaving */
+    WsmChain departed; /* by departure: last connection gone */
     WsmKept kept;
 } WsmRegistry;
 

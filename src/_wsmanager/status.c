@@ -44,7 +44,7 @@ status_kept(WsmState *state)
     WsmRegistry *registry = state->registry;
 
     wsm_lock(&registry->lock);
-    Py_ssize_t users = registry->kept.count;
+    Py_ssize_t users = registry->kept.managers.count;
     wsm_unlock(&registry->lock);
     Py_ssize_t bytes = (Py_ssize_t)wsm_kept_bytes(&registry->kept);
     return Py_BuildValue(
