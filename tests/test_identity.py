@@ -71,6 +71,42 @@ class HostileUUID(uuid.UUID):
         return "victim"
 
 
+class SlottedContext:
+    __slots__ = ("user_id",)
+
+    def __init__(self, user_id: str) -> None:
+        self.user_id = user_id
+
+
+class ClassContext:
+    user_id = "user-1"
+
+
+class PropertyContext:
+    @property
+    def user_id(self) -> str:
+        return "user-1"
+
+
+class FallbackContext:
+    def __getattr__(self, name: str) -> str:
+        if name != "user_id":
+            raise AttributeError(name)
+        return "user-1"
+
+
+class EveryAttributeContext:
+    def __getattribute__(self, name: str) -> Any:
+        return "user-1" if name == "user_id" else object.__getattribute__(self, name)
+
+
+class DictContext(dict[str, str]):
+    """A dict that has its ids from elsewhere, which is asked."""
+
+    def __getitem__(self, key: str) -> str:
+        return "user-1" if key == "user_id" else super().__getitem__(key)
+
+
 # -- accepted -------------------------------------------------------------------
 
 
@@ -90,6 +126,12 @@ class HostileUUID(uuid.UUID):
         collections.ChainMap({}, {"user_id": "user-1"}),
         HostileStr("user-1"),
         PlainContext(HostileStr("user-1")),
+        SlottedContext("user-1"),
+        ClassContext(),
+        PropertyContext(),
+        FallbackContext(),
+        EveryAttributeContext(),
+        DictContext(user_id="victim"),
     ],
     ids=lambda context: type(context).__name__,
 )
