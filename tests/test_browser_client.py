@@ -475,7 +475,7 @@ async def test_control_a_failed_handler_is_no_acknowledgement(tmp_path: Path) ->
 
 async def test_a_pong_confirms_the_acknowledgements_before_its_ping() -> None:
     async with scripted_server() as server:
-        options = {"heartbeat": {"interval": 50, "timeout": 5000}, **FAST}
+        options = {"heartbeat": {"interval": 500, "timeout": 5000}, **FAST}
         async with node_tab(server.url, **options) as tab:
             visit = await welcome(server)
             await visit.events("e", 1, ack=True)

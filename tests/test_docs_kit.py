@@ -89,7 +89,10 @@ def test_shared_store_example() -> None:
     class Store(dict[str, int]):
         def set(self, name: str, value: int, *, nx: bool, px: int) -> bool | None:
             assert nx and 0 < px <= 30_000
-            return self.setdefault(name, id(px)) == id(px) or None
+            if name in self:
+                return None
+            self[name] = value
+            return True
 
     store = Store()
     office_of = security_example("def office_of(")["office_of"]

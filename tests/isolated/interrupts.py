@@ -41,23 +41,28 @@ sys.unraisablehook = hook
 signal.signal(signal.SIGALRM, interrupt)
 
 
+def work(n, user, sockets):
+    ids = []
+    manager = wsmanager.get_websocket_manager(user)
+    while True:
+        sockets.append(Socket())
+        ids.append(manager.add_connection(sockets[-1]))
+        manager.emit_event("x", {"n": n})
+        if len(ids) > 5:
+            manager.remove_connection(ids.pop())
+
+
 async def one_round(n):
     """Work until the timer fires; the sockets that were made, and the user."""
     global armed  # noqa: PLW0603  shared with the signal handler
     user = f"user-{n}"
     sockets = []
-    ids = []
     try:
         armed = True
         # Again and again: an interrupt that our code swallows must not end in an endless loop.
         signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 6e-4), 0.02)
-        manager = wsmanager.get_websocket_manager(user)
-        while True:
-            sockets.append(Socket())
-            ids.append(manager.add_connection(sockets[-1]))
-            manager.emit_event("x", {"n": n})
-            if len(ids) > 5:
-                manager.remove_connection(ids.pop())
+        # In a function: CPython 3.14 leaves jumps of a loop out of the try around it.
+        work(n, user, sockets)
     except KeyboardInterrupt:
         armed = False
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -178,9 +178,10 @@ async def test_an_unawaited_emit_is_silent_and_sent() -> None:
     manager = get_websocket_manager("forgetful-1184")
     socket = StarletteSocket()
     manager.add_connection(socket)
+    awaits = asyncio.iscoroutinefunction(manager.emit_event)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        if asyncio.iscoroutinefunction(manager.emit_event):
+        if awaits:
             await manager.emit_event("agent_started", {})
         else:
             manager.emit_event("agent_started", {})

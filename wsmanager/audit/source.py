@@ -5,6 +5,7 @@ and ``encode`` gives back exactly the bytes that were read, or says that it cann
 """
 
 from __future__ import annotations
+import __future__
 
 import ast
 import codecs
@@ -24,6 +25,10 @@ _EMPTY: Final = re.compile(rb"[ \t\f]*(?:#.*)?$")
 _REFUSED: Final = "from __future__ import braces\n"
 _REFUSAL: Final = "not a chance"
 _NUMBER: Final = re.compile(r"\d")
+#: The import of a future that there is not: since 3.14 the parser's business as well.
+_NO_FUTURE: Final = re.compile(
+    rf"__future__\s+import\s+(?!(?:{'|'.join(__future__.all_feature_names)})\b(?!\s*,))"
+)
 
 
 class Unparsed(Exception):
@@ -159,6 +164,8 @@ def check(source: str | bytes) -> None:
             compile(head + source, "<audited>", "exec", dont_inherit=True)  # type: ignore[operator]
     except SyntaxError as error:
         if error.msg == _REFUSAL:
+            if _NO_FUTURE.search(source if isinstance(source, str) else source.decode("latin-1")):
+                parse(source)
             return
         if error.lineno and not _NUMBER.search(error.msg):
             # What it says of the text it says of the file, which starts a line later.
