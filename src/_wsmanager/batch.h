@@ -9,7 +9,7 @@ typedef struct {
     uint32_t first, count; /* its events in the batch, which jobs may share */
     WsmWay way;
     bool channel; /* the connection has one */
-    bool pumps; /* its one event may go by the pump, unless by its channel */
+    uint8_t pump; /* how the pump may send its one event; 0: not at all */
     bool more; /* that is sent, but more has come for its outbox */
     Py_ssize_t taken; /* bytes, or -errno */
 } WsmJob;

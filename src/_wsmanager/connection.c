@@ -11,11 +11,10 @@
 static int
 connection_method(WsmState *state, PyObject *websocket)
 {
-    PyObject *const names[] = {state->names.send_text, state->names.send_str,
-                               state->names.send, state->names.send_json};
-    for (int i = 0; i < (int)Py_ARRAY_LENGTH(names); i++) {
+    for (int i = WSM_SEND_TEXT; i <= WSM_SEND_JSON; i++) {
         PyObject *method;
-        if (PyObject_GetOptionalAttr(websocket, names[i], &method) < 0) {
+        if (PyObject_GetOptionalAttr(websocket, wsm_send_name(state, i),
+                                     &method) < 0) {
             return -1;
         }
         bool usable = method != NULL && PyCallable_Check(method);

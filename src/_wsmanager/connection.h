@@ -12,14 +12,27 @@
 struct WsmManager;
 struct WsmMailbox;
 
-/* How an event is given to the generic channel. */
+/* How an event is given to the generic channel; none is 0. */
 typedef enum {
-    WSM_SEND_TEXT,
+    WSM_SEND_TEXT = 1,
     WSM_SEND_STR,
     WSM_SEND,
     WSM_SEND_JSON,
     WSM_SEND_CALL,
 } WsmSendMethod;
+
+/* What a method but WSM_SEND_CALL is called; borrowed. */
+static inline PyObject *
+wsm_send_name(const WsmState *state, WsmSendMethod method)
+{
+    PyObject *const names[] = {
+        [WSM_SEND_TEXT] = state->names.send_text,
+        [WSM_SEND_STR] = state->names.send_str,
+        [WSM_SEND] = state->names.send,
+        [WSM_SEND_JSON] = state->names.send_json,
+    };
+    return names[method];
+}
 
 /* Numbered events that were dropped since the peer was last told. */
 typedef struct {
@@ -45,8 +58,8 @@ typedef struct WsmConnection {
     WSM_SHARED(uint32_t) errors; /* failed sends in a row */
     WSM_SHARED(uint32_t) code; /* we close it with; 0: with none as yet */
     uint8_t method;
-    bool coroutine; /* its last send_text() or the like was one; owning
-                       loop's thread only */
+    uint8_t pump; /* the method once more, if what it gave last was a
+                     coroutine, else 0; owning loop's thread only */
     WSM_SHARED(bool) open; /* registered with its manager; changes guarded */
     bool busy; /* guarded: its writer is at work */
     bool blocked; /* the transport still holds bytes; changed by the loop's

@@ -34,10 +34,10 @@ typedef struct {
 } WsmFanout;
 
 static bool
-fanout_is_idle(const WsmFanout *fan, const WsmConnection *connection)
+fanout_is_idle(const PyObject *loop, const WsmConnection *connection)
 {
-    return fan->loop != NULL && connection->loop == fan->loop &&
-           !connection->busy && !connection->blocked && !connection->waking &&
+    return connection->loop == loop && !connection->busy &&
+           !connection->blocked && !connection->waking &&
            connection->outbox.count == 0 &&
            (connection->channel == NULL ||
             connection->turn != connection->mailbox->turn);
@@ -115,6 +115,7 @@ fanout_each_locked(WsmFanout *fan, const WsmRoster *roster)
     WsmEvent *event = fan->event;
     const bool filtered = event->only != NULL || event->thread_id != NULL;
     const uint32_t at = wsm_batch_event(&fan->batch, event);
+    const PyObject *const loop = fan->loop;
     int32_t idle = 0;
 
     for (Py_ssize_t i = 0, n = roster->count; i < n; i++) {
@@ -129,11 +130,11 @@ fanout_each_locked(WsmFanout *fan, const WsmRoster *roster)
                      : !connection->open) {
             continue;
         }
-        if (fanout_is_idle(fan, connection)) {
+        if (fanout_is_idle(loop, connection)) {
             connection->busy = true;
             WsmJob *job = wsm_batch_add(&fan->batch, connection, at, 1);
-            job->pumps =
-                connection->coroutine && event->seq > connection->replayed_to;
+            job->pump =
+                event->seq > connection->replayed_to ? connection->pump : 0;
             idle++;
         }
         else {

@@ -12,8 +12,8 @@
 typedef struct {
     WsmDrive *drive;
     WsmEvent *event; /* borrowed from the batch */
-    uint32_t first; /* where it stands there */
-    uint8_t method;
+    uint8_t method; /* of the jobs that are its: one event's, live, to objects
+                       whose send has been a coroutine before */
     WsmJob *at, *end;
     uint32_t sent; /* not settled yet */
     WsmConnection *running; /* job `at`'s, or NULL: no send runs */
@@ -84,15 +84,6 @@ pump_sent(WsmPump *self)
     pump_leave(self);
 }
 
-/* Whether job `at` is one for the coroutine: the same event, live, by the
- * same method, to an object whose send has been a coroutine before. */
-static bool
-pump_takes(const WsmPump *self, const WsmJob *job)
-{
-    return job->pumps && job->first == self->first &&
-           job->connection->method == self->method;
-}
-
 /* -- what the coroutine sees ---------------------------------------------- */
 
 static PyObject *
@@ -106,7 +97,7 @@ turns_iternext(PyObject *op)
     if (pump->running) {
         pump_sent(pump);
     }
-    if (pump->at == pump->end || !pump_takes(pump, pump->at) ||
+    if (pump->at == pump->end || pump->at->pump != pump->method ||
         !wsm_drive_may_reuse(pump->drive)) {
         return NULL;
     }
@@ -254,22 +245,21 @@ WsmJob *
 wsm_pump(WsmDrive *drive, const WsmBatch *batch, WsmJob *job)
 {
     WsmJob *end = batch->jobs + batch->job_count;
-    if (!job->pumps || end - job < WSM_PUMP_LEAST) {
+    if (job->pump == 0 || end - job < WSM_PUMP_LEAST) {
         return job;
     }
     WsmEvent *event = (WsmEvent *)batch->events[job->first];
     WsmPump pump = {.drive = drive,
                     .event = event,
-                    .first = job->first,
-                    .method = job->connection->method,
+                    .method = job->pump,
                     .at = job,
                     .end = end};
     PyObject *function = pump_function(drive->state, pump.method);
     if (function == NULL || event->detail != NULL ||
-        !pump_takes(&pump, job + WSM_PUMP_LEAST - 1)) {
+        job[WSM_PUMP_LEAST - 1].pump != pump.method) {
         return job;
     }
-    while (pump.at < end && pump_takes(&pump, pump.at)) {
+    while (pump.at < end && pump.at->pump == pump.method) {
         pump_run(&pump, function);
     }
     pump_settle(&pump);

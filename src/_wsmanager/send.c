@@ -11,8 +11,6 @@ static PyObject *
 send_call_send(WsmConnection *connection, WsmEvent *event)
 {
     WsmState *state = connection->state;
-    PyObject *const names[] = {state->names.send_text, state->names.send_str,
-                               state->names.send, state->names.send_json};
     PyObject *text = wsm_event_text(event);
     PyObject *result = NULL;
 
@@ -26,13 +24,15 @@ send_call_send(WsmConnection *connection, WsmEvent *event)
         PyObject *value = PyObject_CallOneArg(state->hooks.decode, text);
         if (value != NULL) {
             result = PyObject_CallMethodOneArg(
-                connection->websocket, names[connection->method], value);
+                connection->websocket,
+                wsm_send_name(state, connection->method), value);
             Py_DECREF(value);
         }
     }
     else {
-        result = PyObject_CallMethodOneArg(connection->websocket,
-                                           names[connection->method], text);
+        result = PyObject_CallMethodOneArg(
+            connection->websocket, wsm_send_name(state, connection->method),
+            text);
     }
     Py_DECREF(text);
     return result;
@@ -68,8 +68,10 @@ wsm_send_call(WsmConnection *connection, WsmEvent *event, PyObject **inner,
         *result = answer;
         return PYGEN_RETURN;
     }
-    connection->coroutine =
-        connection->method <= WSM_SEND && PyCoro_CheckExact(answer);
+    connection->pump =
+        connection->method <= WSM_SEND && PyCoro_CheckExact(answer)
+            ? connection->method
+            : 0;
     *inner = send_iterator(answer);
     if (*inner == NULL && !PyErr_Occurred()) {
         *result = answer; /* a plain function's own result */

@@ -322,7 +322,9 @@ writer_prepare(WsmBatch *batch)
             writer_fill(batch, &batch->jobs[i]);
         }
         batch->jobs[i].way = way;
-        batch->jobs[i].pumps &= way == WSM_WAY_LIBRARY;
+        if (way != WSM_WAY_LIBRARY) {
+            batch->jobs[i].pump = 0;
+        }
         direct = direct || (way == WSM_WAY_DIRECT && batch->jobs[i].count > 0);
     }
     return direct;
