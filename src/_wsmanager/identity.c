@@ -96,8 +96,8 @@ wsm_identity_id(WsmState *state, PyObject *id)
     return text;
 }
 
-static PyObject *
-identity_refuse_mapping(WsmState *state)
+PyObject *
+wsm_identity_refuse_mapping(WsmState *state)
 {
     PyErr_SetString(state->errors.InvalidUserContext,
                     "the context is a mapping without \"user_id\"");
@@ -110,7 +110,7 @@ identity_from_mapping(WsmState *state, PyObject *context)
     PyObject *id = PyObject_GetItem(context, state->names.user_id);
     if (id == NULL) {
         if (PyErr_ExceptionMatches(PyExc_KeyError)) {
-            return identity_refuse_mapping(state);
+            return wsm_identity_refuse_mapping(state);
         }
         return NULL;
     }
@@ -166,18 +166,16 @@ identity_without_attribute(WsmState *state, PyObject *context)
     return identity_refuse(state, context, "a user context is expected");
 }
 
-/* The key an id makes; steals the id. */
-static WSM_OUTLINE PyObject *
-identity_convert(WsmState *state, PyObject *id)
+PyObject *
+wsm_identity_convert(WsmState *state, PyObject *id)
 {
     PyObject *key = wsm_identity_id(state, id);
     Py_DECREF(id);
     return key;
 }
 
-/* Looking the attribute up failed: was it absent? */
-static WSM_OUTLINE PyObject *
-identity_missed(WsmState *state, PyObject *context)
+PyObject *
+wsm_identity_missed(WsmState *state, PyObject *context)
 {
     if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
         return NULL;
@@ -186,9 +184,8 @@ identity_missed(WsmState *state, PyObject *context)
     return identity_without_attribute(state, context);
 }
 
-/* Neither None nor a str nor a dict nor of the usual look-up. */
-static WSM_OUTLINE PyObject *
-identity_from_other(WsmState *state, PyObject *context)
+PyObject *
+wsm_identity_from_other(WsmState *state, PyObject *context)
 {
     PyObject *id;
 
@@ -199,38 +196,7 @@ identity_from_other(WsmState *state, PyObject *context)
         return NULL;
     }
     return id == NULL ? identity_without_attribute(state, context)
-                      : identity_convert(state, id);
-}
-
-/* Each hit passes here: what is usual is straight, all else is apart. */
-PyObject *
-wsm_identity_key(WsmState *state, PyObject *context)
-{
-    PyObject *id;
-
-    if (context == NULL || context == Py_None) {
-        return Py_NewRef(Py_None);
-    }
-    if (PyUnicode_Check(context)) {
-        return wsm_identity_id(state, context);
-    }
-    if (PyDict_CheckExact(context)) {
-        int found = PyDict_GetItemRef(context, state->names.user_id, &id);
-        if (found <= 0) {
-            return found < 0 ? NULL : identity_refuse_mapping(state);
-        }
-    }
-    else if (!PyDict_Check(context) &&
-             Py_TYPE(context)->tp_getattro == PyObject_GenericGetAttr) {
-        id = PyObject_GenericGetAttr(context, state->names.user_id);
-        if (id == NULL) {
-            return identity_missed(state, context);
-        }
-    }
-    else {
-        return identity_from_other(state, context);
-    }
-    return PyUnicode_CheckExact(id) ? id : identity_convert(state, id);
+                      : wsm_identity_convert(state, id);
 }
 
 static bool

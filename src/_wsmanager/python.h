@@ -15,4 +15,7 @@
 /* Not put into its caller, so that the caller stays short where it counts. */
 #define WSM_OUTLINE __attribute__((noinline))
 
+/* Put into its caller, whatever its size. */
+#define WSM_INLINE __attribute__((always_inline))
+
 #endif
