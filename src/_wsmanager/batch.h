@@ -9,7 +9,8 @@ typedef struct {
     uint32_t first, count; /* its events in the batch, which jobs may share */
     WsmWay way;
     bool channel; /* the connection has one */
-    uint8_t pump; /* how the pump may send its one event; 0: not at all */
+    uint8_t pump; /* how the pump may send its event, which all jobs of a
+                     batch that have one share; 0: not at all */
     bool more; /* that is sent, but more has come for its outbox */
     Py_ssize_t taken; /* bytes, or -errno */
 } WsmJob;

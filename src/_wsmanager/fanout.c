@@ -33,6 +33,7 @@ typedef struct {
     bool backlog;
 } WsmFanout;
 
+/* loop: running, or NULL, which is no connection's. */
 static bool
 fanout_is_idle(const PyObject *loop, const WsmConnection *connection)
 {
