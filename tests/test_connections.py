@@ -516,3 +516,13 @@ async def test_a_socket_that_recovers_is_kept() -> None:
         await manager.emit_event("x", {})
     assert len(manager) == 1
     assert len(flaky.texts) == 3
+
+
+async def test_an_empty_connection_id_is_refused() -> None:
+    with pytest.raises(ValueError, match="connection_id is empty"):
+        get_websocket_manager("ann").add_connection(StarletteSocket(), "")
+
+
+async def test_a_loop_that_is_none_is_named() -> None:
+    with pytest.raises(TypeError, match="loop must be an event loop, not str"):
+        get_websocket_manager("ann").add_connection(StarletteSocket(), loop="x")  # type: ignore[arg-type]

@@ -793,3 +793,41 @@ async def test_every_connection_of_every_user_can_be_looked_at() -> None:
         row.websocket.release()
     text = json.dumps(get_manager_registry_status())
     assert "ann" not in text
+
+
+# -- what is said to all ------------------------------------------------------------
+
+
+async def test_a_broadcast_while_a_tab_reconnects_is_replayed() -> None:
+    manager = get_websocket_manager("ann")
+    connection = manager.add_connection(StarletteSocket(), resume="")
+    manager.emit_event("x", {"n": 1})
+    manager.remove_connection(connection)
+    position = manager.position
+    assert wsmanager.broadcast({"type": "maintenance", "payload": {"n": 2}}) == 0
+    socket, said = await resume(manager, position)
+    assert said["recovered"]
+    assert numbered(socket) == [2]
+
+
+async def test_a_broadcast_that_was_not_kept_is_no_recovery() -> None:
+    """Who has been away for longer than events are kept is told that something is lacking."""
+    wsmanager.configure(journal_max_age=0.05)
+    manager = get_websocket_manager("ann")
+    connection = manager.add_connection(StarletteSocket(), resume="")
+    manager.remove_connection(connection)
+    position = manager.position
+    await asyncio.sleep(0.1)
+    wsmanager.broadcast({"type": "maintenance", "payload": {}})
+    _, said = await resume(manager, position)
+    assert not said["recovered"]
+    assert said["reason"] == "expired"
+
+
+async def test_a_first_connect_is_no_failed_resume() -> None:
+    before = get_manager_registry_status()
+    _, said = await resume(get_websocket_manager("ann"), "")
+    assert not said["recovered"]
+    await resume(get_websocket_manager("ann"), "0123456789abcdef:7")
+    after = get_manager_registry_status()
+    assert after["not_resumed"] - before["not_resumed"] == 1

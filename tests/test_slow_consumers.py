@@ -167,6 +167,16 @@ async def test_the_five_events_pass_bulk_tokens() -> None:
     assert [t for t in pair.frozen.types if t in FIVE] == list(FIVE)
 
 
+@pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])
+async def test_an_agents_error_is_critical_too(policy: str) -> None:
+    pair = Pair(outbox_max_events=3, slow_policy=policy)
+    receipt = await pair.manager.emit_event("agent_error", {"n": 1})
+    for n in range(20):
+        await pair.manager.emit_event("token", {"n": 100 + n})
+    assert receipt.dropped == 0
+    assert 1 in await pair.numbers()
+
+
 async def test_emit_critical_event_is_critical_whatever_its_type() -> None:
     pair = Pair(outbox_max_events=3, slow_policy="drop_oldest")
     await pair.manager.emit_critical_event("payment_failed", {"n": 1})

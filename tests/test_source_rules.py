@@ -22,7 +22,7 @@ LAYERS = {
     "settings": 2, "histogram": 2, "counters": 2, "position": 2,
     # nouns
     "identity": 3, "verdict": 3, "event": 3, "results": 3, "channel": 3, "journal": 3,
-    "acks": 3, "kept": 3, "wire": 3, "idle": 3,
+    "acks": 3, "kept": 3, "wire": 3, "idle": 3, "limbo": 3, "sockets": 3, "reset": 3,
     "connection": 3, "manager": 3, "mailbox": 3, "registry": 3, "batch": 3,
     # verbs
     "delivery": 4, "fanout": 4, "acquire": 4, "check": 4, "driver": 4, "writer": 4, "evict": 4,
@@ -69,6 +69,10 @@ SAME_LAYER = {
     ("kept", "manager"),
     ("registry", "idle"),
     ("idle", "manager"),
+    ("registry", "limbo"),
+    ("limbo", "manager"),
+    ("sockets", "registry"),
+    ("reset", "registry"),
     ("fanout", "writer"),  # an idle connection is written at once
     ("fanout", "evict"),  # and one that is over its limit is removed
     ("acquire", "check"),  # a miss waits for the loop's check
@@ -110,7 +114,8 @@ SAME_LAYER = {
 #: callback may be: nothing runs when it goes).
 UNDER_THE_LOCK = {
     "table_claim", "table_release", "table_suspend", "table_return", "table_empty",
-    "table_enter", "table_leave",
+    "table_enter", "table_leave", "table_forsake", "table_abandon", "table_remove", "table_route",
+    "wsm_limbo_put", "wsm_limbo_peek", "wsm_limbo_take", "wsm_limbo_look",
 }  # fmt: skip
 
 

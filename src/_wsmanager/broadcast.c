@@ -7,6 +7,22 @@
 #include "registry.h"
 #include "trace.h"
 
+/* It is not sent to who has no connection. Of who has just left, true: it is
+ * kept like any event; of others their stream says that it is not whole. */
+static bool
+broadcast_keeps(WsmManager *manager)
+{
+    int64_t now = wsm_now_ns();
+
+    if (wsm_manager_is_near(manager, now)) {
+        return true;
+    }
+    if (wsm_manager_skip(manager)) {
+        wsm_kept_count(&manager->state->registry->kept, manager, now);
+    }
+    return false;
+}
+
 /* To each user's connections; how many users, or -1 with an exception. */
 static long
 broadcast_to(PyObject *managers, PyObject *message)
@@ -16,7 +32,8 @@ broadcast_to(PyObject *managers, PyObject *message)
 
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(managers); i++) {
         WsmManager *manager = (WsmManager *)PyList_GET_ITEM(managers, i);
-        if (wsm_manager_count(manager) == 0) {
+        bool there = wsm_manager_count(manager) > 0;
+        if (!there && !broadcast_keeps(manager)) {
             continue;
         }
         PyObject *delivery = wsm_emit_message(manager, message, false);
@@ -28,7 +45,7 @@ broadcast_to(PyObject *managers, PyObject *message)
             Py_XSETREF(fatal, wsm_error_take());
         }
         Py_XDECREF(delivery);
-        users++;
+        users += there;
     }
     if (fatal != NULL) {
         wsm_error_restore(fatal);

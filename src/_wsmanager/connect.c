@@ -29,8 +29,16 @@ static PyObject *
 connect_loop(WsmState *state, PyObject *given)
 {
     PyObject *loop;
-    if (given != NULL) {
+    if (given != NULL &&
+        PyObject_HasAttr(given, state->names.call_soon_threadsafe)) {
         return given;
+    }
+    if (given != NULL) {
+        PyErr_Format(PyExc_TypeError,
+                     "add_connection(): loop must be an event loop, not "
+                     "%.100s",
+                     Py_TYPE(given)->tp_name);
+        return NULL;
     }
     int found = wsm_running_loop(state, &loop);
     if (found == 0) {
@@ -174,15 +182,10 @@ connect_refuse_channel(void)
 static int
 connect_enter(WsmManager *self, WsmConnection *connection, WsmResume *resume)
 {
-    WsmState *state = self->state;
-
     if (connect_attach(self, connection, resume) < 0) {
         return -1;
     }
-    if ((connection->routed &&
-         PyDict_SetItem(state->registry->routed, connection->id, self->key) <
-             0) ||
-        wsm_registry_enter(state->registry, connection) < 0) {
+    if (wsm_registry_enter(self->state->registry, connection) < 0) {
         PyObject *saved = wsm_error_take();
         WsmRefList dropped;
         Py_ssize_t left;
@@ -383,7 +386,7 @@ connect_resumed(WsmConnection *connection, const WsmResume *resume)
         return -1;
     }
     wsm_add(&totals->resumed, resume->reason == NULL);
-    wsm_add(&totals->not_resumed, resume->reason != NULL);
+    wsm_add(&totals->not_resumed, resume->reason != NULL && !resume->first);
     wsm_add(&totals->replayed, resume->replayed);
     connect_start(connection);
     return 0;
@@ -403,6 +406,7 @@ connect_position(PyObject *text, WsmResume *resume)
         PyErr_Clear(); /* lone surrogates: no position of ours */
         return 0;
     }
+    resume->first = size == 0;
     resume->understood = wsm_position_parse(data, (size_t)size, &resume->from);
     return 0;
 }
@@ -417,6 +421,13 @@ connect_add(WsmManager *self, const WsmArrival *arrival)
     if (arrival->websocket == NULL) {
         PyErr_SetString(PyExc_ValueError,
                         "websocket is None: an accepted socket is expected");
+        return NULL;
+    }
+    if (arrival->id != NULL && PyUnicode_Check(arrival->id) &&
+        PyUnicode_GET_LENGTH(arrival->id) == 0) {
+        PyErr_SetString(PyExc_ValueError,
+                        "connection_id is empty: leave it out, and one is "
+                        "made");
         return NULL;
     }
     if (wsm_arg_str("add_connection", "connection_id", arrival->id) < 0 ||

@@ -6,6 +6,8 @@
 #include "counters.h"
 #include "fanout.h"
 #include "methods.h"
+#include "registry.h"
+#include "results.h"
 #include "settings.h"
 #include "trace.h"
 
@@ -86,7 +88,9 @@ dispatch_now(const WsmTarget *target, WsmLetter *letter)
     }
     /* The events counted apart are those a page cannot do without. */
     event->kind = (uint8_t)wsm_kind_of(letter->type);
-    event->critical = target->critical || event->kind != WSM_KIND_other;
+    event->critical =
+        target->critical || event->kind != WSM_KIND_other ||
+        PyUnicode_CompareWithASCIIString(letter->type, "agent_error") == 0;
     event->ack = target->ack;
     event->only = Py_XNewRef((PyObject *)target->only);
     event->thread_id = Py_XNewRef(target->thread_id);
@@ -130,6 +134,30 @@ wsm_dispatch_data(WsmState *state, PyObject *data)
     return mapping;
 }
 
+/* Through the manager of None an id may be that of one user's connection and
+ * another user's own: which is meant is not ours to guess. 0, or -1. */
+static int
+target_is_plain(WsmManager *self, const WsmConnection *found, PyObject *id)
+{
+    WsmState *state = self->state;
+
+    if (self->key != Py_None || wsm_connection_id_generation(state, id) != 0) {
+        return 0;
+    }
+    PyObject *key = PyUnicode_FromObject(id);
+    WsmManager *other =
+        key == NULL ? NULL : wsm_registry_find(state->registry, key);
+    Py_XDECREF(key);
+    if (other != NULL && other != found->manager) {
+        PyErr_Format(state->errors.UserIsolationError,
+                     "%R is a connection of one user and the id of another: "
+                     "send through the user's own manager",
+                     id);
+    }
+    Py_XDECREF(other);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
 int
 wsm_target_resolve(WsmManager *self, PyObject *id, WsmTarget *target)
 {
@@ -143,7 +171,7 @@ wsm_target_resolve(WsmManager *self, PyObject *id, WsmTarget *target)
     if (target->only != NULL) {
         target->manager =
             (WsmManager *)Py_NewRef((PyObject *)target->only->manager);
-        return 0;
+        return target_is_plain(self, target->only, id);
     }
     if (PyErr_Occurred()) {
         return -1;

@@ -272,16 +272,32 @@ event_is_answered(WsmEvent *event)
     return answered;
 }
 
-/* A future in list, which is woken when over() has become true. */
 static PyObject *
-event_wait(WsmEvent *event, PyObject **list, PyObject *timeout,
-           bool (*over)(WsmEvent *), const bool *value)
+event_left(PyObject *wait, PyObject *future)
+{
+    WsmEvent *event = (WsmEvent *)PyTuple_GET_ITEM(wait, 0);
+    return wsm_waiters_left(event->state, &event->lock, &event->waiters, wait,
+                            future);
+}
+
+static PyObject *
+event_ack_left(PyObject *wait, PyObject *future)
+{
+    WsmEvent *event = (WsmEvent *)PyTuple_GET_ITEM(wait, 0);
+    return wsm_waiters_left(event->state, &event->lock, &event->ack_waiters,
+                            wait, future);
+}
+
+/* A future in a list, which is woken when over() has become true. */
+static PyObject *
+event_wait(WsmEvent *event, PyObject **list, PyMethodDef *left,
+           PyObject *timeout, bool (*over)(WsmEvent *), const bool *value)
 {
     if (over(event)) {
         return wsm_waiters_done(event->state, *value ? Py_True : Py_False);
     }
-    PyObject *future =
-        wsm_waiters_add(event->state, &event->lock, list, timeout);
+    const WsmWaiters where = {(PyObject *)event, list, &event->lock, left};
+    PyObject *future = wsm_waiters_add(event->state, &where, timeout);
     if (future == NULL) {
         return NULL;
     }
@@ -299,14 +315,17 @@ PyObject *
 wsm_event_flushed(WsmEvent *event, PyObject *timeout)
 {
     static const bool yes = true;
-    return event_wait(event, &event->waiters, timeout, event_is_flushed, &yes);
+    static PyMethodDef left = {"left", event_left, METH_O, NULL};
+    return event_wait(event, &event->waiters, &left, timeout, event_is_flushed,
+                      &yes);
 }
 
 PyObject *
 wsm_event_acked(WsmEvent *event, PyObject *timeout)
 {
-    return event_wait(event, &event->ack_waiters, timeout, event_is_answered,
-                      &event->acked);
+    static PyMethodDef left = {"left", event_ack_left, METH_O, NULL};
+    return event_wait(event, &event->ack_waiters, &left, timeout,
+                      event_is_answered, &event->acked);
 }
 
 bool

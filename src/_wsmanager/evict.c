@@ -100,8 +100,11 @@ evict_detach(WsmConnection *connection, const char *reason, int code)
     Py_ssize_t left = 0;
     WsmManager *manager = connection->manager;
     WsmRegistry *registry = connection->state->registry;
-    PyObject *saved = wsm_error_take();
 
+    if (manager->fork_generation != connection->state->fork_generation) {
+        return false; /* the parent's: its process sees to it */
+    }
+    PyObject *saved = wsm_error_take();
     wsm_reflist_init(&dropped);
     int was = wsm_manager_detach(manager, connection, &dropped, &left);
     if (was < 0) {

@@ -261,10 +261,19 @@ WSM_METHOD(get_connection_health)
                          active > 0 ? Py_True : Py_False, "connections", rows);
 }
 
+static PyObject *
+lookup_left(PyObject *wait, PyObject *future)
+{
+    WsmManager *self = (WsmManager *)PyTuple_GET_ITEM(wait, 0);
+    return wsm_waiters_left(self->state, &self->lock, &self->waiters, wait,
+                            future);
+}
+
 WSM_METHOD(wait_for_connection)
 {
     static const char *const names[] = {"timeout", NULL};
     static const WsmArgs spec = {"wait_for_connection", names, 1, 0};
+    static PyMethodDef left = {"left", lookup_left, METH_O, NULL};
     PyObject *out[WSM_ARGS_MAX];
     WsmManager *self = wsm_manager_here(op);
 
@@ -274,8 +283,8 @@ WSM_METHOD(wait_for_connection)
     if (wsm_manager_count(self) > 0) {
         return wsm_waiters_done(self->state, Py_True);
     }
-    PyObject *future =
-        wsm_waiters_add(self->state, &self->lock, &self->waiters, out[0]);
+    const WsmWaiters where = {op, &self->waiters, &self->lock, &left};
+    PyObject *future = wsm_waiters_add(self->state, &where, out[0]);
     if (future != NULL && wsm_manager_count(self) > 0) {
         wsm_waiters_wake(self->state,
                          wsm_waiters_take(&self->lock, &self->waiters),

@@ -171,7 +171,8 @@ wsm_manager_attach(WsmManager *self, WsmConnection *connection,
         if (same) {
             self->roster = roster;
             connection->open = true;
-            connection->generation = ++self->generation;
+            connection->generation =
+                wsm_shared_add(&self->state->next_generation, 1);
             if (resume != NULL) {
                 manager_resume_locked(self, connection, resume, &gone);
             }
@@ -263,6 +264,28 @@ wsm_manager_position(WsmManager *self)
 }
 
 bool
+wsm_manager_skip(WsmManager *self)
+{
+    WsmRefList gone;
+
+    wsm_reflist_init(&gone);
+    wsm_lock(&self->lock);
+    bool kept = self->journal.bytes != 0;
+    wsm_journal_empty_locked(&self->journal, ++self->seq, &gone);
+    wsm_unlock(&self->lock);
+    wsm_reflist_drop(&gone);
+    return kept;
+}
+
+bool
+wsm_manager_is_near(WsmManager *self, int64_t now)
+{
+    const WsmSettings *settings = &self->state->settings;
+    return self->left_at != 0 &&
+           (double)(now - self->left_at) <= settings->journal_max_age * 1e9;
+}
+
+bool
 wsm_manager_acknowledge(WsmManager *self, const WsmPosition *id)
 {
     wsm_lock(&self->lock);
@@ -287,6 +310,15 @@ wsm_manager_tell(WsmManager *self, size_t *before)
     }
     wsm_unlock(&self->lock);
     return *before == WSM_KEPT_OUT ? WSM_KEPT_OUT : bytes;
+}
+
+bool
+wsm_manager_keeps(WsmManager *self)
+{
+    wsm_lock(&self->lock);
+    size_t bytes = self->journal.bytes + self->acks.bytes + self->once_bytes;
+    wsm_unlock(&self->lock);
+    return bytes != 0;
 }
 
 void
@@ -409,6 +441,8 @@ wsm_manager_forget(WsmManager *self)
     self->acks = (WsmAcks){.bytes = 0};
     self->idle = (WsmLink){0};
     self->kept = (WsmLink){0};
+    self->suspended = false;
+    self->left_at = 0;
     self->kept_bytes = WSM_KEPT_OUT;
     self->epoch = manager_epoch(self->state);
     self->seq = 0;

@@ -25,23 +25,26 @@ typedef struct WsmManager {
     PyObject *superseded; /* owned dict or NULL: id to removals still due;
                              under our critical section */
     PyObject *once; /* owned dict or NULL: idempotency key to Delivery */
-    WsmRoster *roster; /* owned or NULL when empty; guarded by lock */
+    /* owned or NULL when empty; changes guarded by lock */
+    WSM_SHARED(WsmRoster *) roster;
     WsmJournal journal; /* guarded by lock */
     WsmAcks acks; /* guarded by lock */
     WSM_SHARED(size_t) once_bytes; /* of the events in once */
     uint64_t epoch;
     uint64_t seq; /* of the last event; guarded by lock */
-    uint64_t generation; /* of the last connection; guarded by lock */
     uint64_t emitted; /* guarded by lock */
     uint64_t fork_generation;
     WsmLink idle; /* guarded: registry's lock */
     WsmLink kept; /* guarded: registry's lock */
-    int64_t idle_deadline; /* ns; guarded: registry's lock */
+    int64_t idle_since; /* ns; guarded: registry's lock */
+    WSM_SHARED(int64_t) left_at; /* ns: its last connection; 0: had none */
     /* Of its events, as last told; WSM_KEPT_OUT: in no table. */
     WSM_SHARED(size_t) kept_bytes;
     WSM_SHARED(int64_t) kept_at; /* ns; changes guarded: registry's lock */
     WsmLock lock;
     WSM_SHARED(bool) touched; /* used since the registry last looked */
+    WSM_SHARED(bool)
+    suspended; /* in limbo; changes guarded: registry's lock */
     bool service_available;
 } WsmManager;
 
@@ -60,6 +63,7 @@ Py_ssize_t wsm_manager_count(WsmManager *self);
 /* A client that comes back: how far it had got, and what it is given. */
 typedef struct {
     bool understood; /* from could be read */
+    bool first; /* it says that it has nothing yet */
     WsmPosition from;
     const char *reason; /* why it is not recovered; NULL: it is */
     uint32_t replayed; /* events now first in the outbox */
@@ -81,6 +85,14 @@ int wsm_manager_detach(WsmManager *self, WsmConnection *connection,
 /* Where the user's stream is now. */
 WsmPosition wsm_manager_position(WsmManager *self);
 
+/* One event of the stream was not kept for the user, who has no connection:
+ * who comes back later is told. Gives whether others had been kept. */
+bool wsm_manager_skip(WsmManager *self);
+
+/* May an event that is for all users who are there be kept for this one, who
+ * has just left? */
+bool wsm_manager_is_near(WsmManager *self, int64_t now);
+
 /* A client has acknowledged the event of that id: true if one waits for
  * that. May run Python. */
 bool wsm_manager_acknowledge(WsmManager *self, const WsmPosition *id);
@@ -91,6 +103,9 @@ bool wsm_manager_acknowledge(WsmManager *self, const WsmPosition *id);
  * idempotency keys. They are as told from now on, before is what was; both
  * are WSM_KEPT_OUT if it is in no table. */
 size_t wsm_manager_tell(WsmManager *self, size_t *before);
+
+/* Does it keep any such? */
+bool wsm_manager_keeps(WsmManager *self);
 
 /* Let go of kept events that are too old, or of all. May run Python. */
 void wsm_manager_expire(WsmManager *self, bool all);

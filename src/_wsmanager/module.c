@@ -279,6 +279,10 @@ module_forked(PyObject *op, PyObject *Py_UNUSED(ignored))
     if (PyWeakref_GetRef(op, &module) > 0) {
 #ifndef WSM_PLANT_NO_FORK_RESET
         WsmState *state = wsm_state_of(module);
+        if (wsm_state_seed(state) < 0) {
+            wsm_unraisable(module); /* the parent's epochs would come again */
+            state->epoch_seed[0] ^= (uint64_t)wsm_now_ns();
+        }
         wsm_registry_forget(state->registry);
         wsm_counters_reset(state); /* the parent counts its own */
 #endif

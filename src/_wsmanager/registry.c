@@ -28,10 +28,10 @@ wsm_registry_init(WsmState *state)
     self->sockets = PyDict_New();
     self->mailboxes = PyDict_New();
     self->routed = PyDict_New();
-    self->limbo = PyDict_New();
+    self->limbo.managers = PyDict_New();
     return self->managers == NULL || self->sockets == NULL ||
                    self->mailboxes == NULL || self->routed == NULL ||
-                   self->limbo == NULL
+                   self->limbo.managers == NULL
                ? -1
                : 0;
 }
@@ -44,7 +44,7 @@ wsm_registry_traverse(WsmRegistry *self, visitproc visit, void *arg)
     Py_VISIT(self->mailboxes);
     Py_VISIT(self->routed);
     Py_VISIT(self->ancestors);
-    Py_VISIT(self->limbo);
+    Py_VISIT(self->limbo.managers);
     Py_VISIT(self->none);
     return 0;
 }
@@ -61,48 +61,20 @@ wsm_registry_clear(WsmRegistry *self)
     Py_CLEAR(self->mailboxes);
     Py_CLEAR(self->routed);
     Py_CLEAR(self->ancestors);
-    Py_CLEAR(self->limbo);
+    Py_CLEAR(self->limbo.managers);
     Py_CLEAR(self->none);
 }
 
 /* -- idle managers, under the lock --------------------------------------- */
 
-/* Where a count does not tell, the manager goes to limbo: out of the table,
- * with a weak reference that finds it again if somebody does hold it. */
-static bool
-table_suspend(WsmRegistry *self, WsmManager *manager)
-{
-    if (Py_REFCNT(manager) > 1) {
-        return false; /* as good as certain, and asked again later */
-    }
-    PyObject *weak = PyWeakref_NewRef((PyObject *)manager, NULL);
-    bool done =
-        weak != NULL && PyDict_SetItem(self->limbo, manager->key, weak) == 0;
-    if (!done) {
-        PyErr_Clear(); /* no memory: it stays where it is */
-    }
-    Py_XDECREF(weak);
-    return done;
-}
-
-/* If only the table holds the manager, and it keeps no events or there are
- * too many such, take it out: the caller owns it then and drops it outside
- * the lock. NULL if it stays. */
+/* Out of the table and its lists; the caller owns it then, and drops it
+ * outside the lock. NULL if it stays, for want of memory. */
 static PyObject *
-table_release(WsmRegistry *self, WsmManager *manager, bool many, int64_t now)
+table_remove(WsmRegistry *self, WsmManager *manager)
 {
     PyObject *victim = NULL;
 
-    if (!many &&
-        wsm_journal_is_live(&manager->journal, &self->state->settings, now)) {
-        return NULL;
-    }
-    bool alone =
-        WSM_COUNTS_ARE_EXACT
-            ? PyUnstable_Object_IsUniquelyReferenced((PyObject *)manager)
-            : table_suspend(self, manager);
-
-    if (!alone || PyDict_Pop(self->managers, manager->key, &victim) <= 0) {
+    if (PyDict_Pop(self->managers, manager->key, &victim) <= 0) {
         return NULL;
     }
     wsm_front_forget(&self->front, victim);
@@ -111,26 +83,95 @@ table_release(WsmRegistry *self, WsmManager *manager, bool many, int64_t now)
     return victim;
 }
 
+/* If only the table holds the manager, and it keeps no events or there are
+ * too many such, take it out. *held (owned): others may hold it, and it may go
+ * to limbo; whether they do is certain only where counts are exact. */
+static PyObject *
+table_release(WsmRegistry *self, WsmManager *manager, bool many, int64_t now,
+              WsmManager **held)
+{
+    if (!many &&
+        wsm_journal_is_live(&manager->journal, &self->state->settings, now)) {
+        return NULL;
+    }
+    if (WSM_COUNTS_ARE_EXACT &&
+        PyUnstable_Object_IsUniquelyReferenced((PyObject *)manager)) {
+        return table_remove(self, manager);
+    }
+    /* What who holds it keeps is in the account of what is in the table. */
+    if (manager->kept_bytes == 0 ||
+        (!WSM_COUNTS_ARE_EXACT && Py_REFCNT(manager) <= 1)) {
+        *held = (WsmManager *)Py_NewRef((PyObject *)manager);
+    }
+    return NULL;
+}
+
+/* To limbo, with a weak reference that was made outside the lock. */
+static PyObject *
+table_suspend(WsmRegistry *self, WsmManager *manager, PyObject *weak)
+{
+    if (manager->idle.chain == NULL || manager->roster != NULL ||
+        !wsm_limbo_put(&self->limbo, manager, weak)) {
+        return NULL; /* it has come to life meanwhile */
+    }
+    PyObject *victim = table_remove(self, manager);
+    if (victim == NULL) {
+        Py_XDECREF(wsm_limbo_take(&self->limbo, manager->key));
+    }
+    return victim;
+}
+
+/* In the table now: in its lists as well. */
+static void
+table_enlist(WsmRegistry *self, WsmManager *manager)
+{
+    wsm_kept_enter(manager);
+    if (manager->roster == NULL) {
+        wsm_idle_append(&self->fresh, manager);
+    }
+}
+
 /* The manager of a key that is in limbo, if somebody holds it: back in the
  * table, a new reference. NULL, and out of limbo, if it has gone. */
 static PyObject *
 table_return(WsmRegistry *self, PyObject *key)
 {
-    PyObject *weak = NULL, *back = NULL;
-
-    if (PyDict_Pop(self->limbo, key, &weak) > 0 &&
-        PyWeakref_GetRef(weak, &back) > 0) {
-        if (PyDict_SetItem(self->managers, key, back) == 0) {
-            wsm_idle_append(&self->fresh, (WsmManager *)back);
-            wsm_kept_enter((WsmManager *)back);
+    if (PyDict_GET_SIZE(self->limbo.managers) == 0) {
+        return NULL;
+    }
+    WsmManager *back = wsm_limbo_take(&self->limbo, key);
+    if (back != NULL) {
+        if (PyDict_SetItem(self->managers, key, (PyObject *)back) == 0) {
+            table_enlist(self, back);
         }
         else {
             PyErr_Clear(); /* no memory: then it lives for who holds it */
-            Py_CLEAR(back);
         }
     }
-    Py_XDECREF(weak);
-    return back;
+    return (PyObject *)back;
+}
+
+/* Who holds the manager of the key, if it went to limbo, may have used it
+ * while it went. */
+static void
+sweep_recall(WsmRegistry *self, PyObject *key)
+{
+    PyObject *back = NULL;
+
+    wsm_lock(&self->lock);
+    WsmManager *manager = wsm_limbo_peek(&self->limbo, key);
+    if (manager == NULL) {
+        manager = wsm_limbo_take(&self->limbo, key); /* nobody did */
+    }
+    wsm_unlock(&self->lock);
+    if (manager != NULL &&
+        (manager->roster != NULL || wsm_manager_keeps(manager))) {
+        wsm_lock(&self->lock);
+        back = table_return(self, key);
+        wsm_unlock(&self->lock);
+    }
+    Py_XDECREF(manager);
+    Py_XDECREF(back);
 }
 
 /* Drop what was taken out of the table; never under the lock. many: there is
@@ -141,18 +182,34 @@ sweep_drop(WsmRegistry *self, PyObject *victim, bool many)
     if (victim == NULL) {
         return;
     }
-    wsm_manager_expire((WsmManager *)victim, WSM_COUNTS_ARE_EXACT || many);
-    if (WSM_COUNTS_ARE_EXACT) {
-        Py_DECREF(victim);
-        return;
-    }
+    bool suspended = ((WsmManager *)victim)->suspended;
     PyObject *key = Py_NewRef(((WsmManager *)victim)->key);
+    wsm_manager_expire((WsmManager *)victim, many || !suspended);
     Py_DECREF(victim);
-    wsm_lock(&self->lock);
-    PyObject *back = table_return(self, key);
-    wsm_unlock(&self->lock);
-    Py_XDECREF(back);
+    if (suspended) {
+        sweep_recall(self, key);
+    }
     Py_DECREF(key);
+}
+
+/* Somebody holds it (owned), or that is not certain. */
+static void
+sweep_suspend(WsmRegistry *self, WsmManager *held, bool many)
+{
+    PyObject *victim = NULL;
+    PyObject *weak = PyWeakref_NewRef((PyObject *)held, NULL);
+
+    if (weak == NULL) {
+        PyErr_Clear(); /* no memory: it stays where it is */
+    }
+    else {
+        wsm_lock(&self->lock);
+        victim = table_suspend(self, held, weak);
+        wsm_unlock(&self->lock);
+        Py_DECREF(weak);
+    }
+    Py_DECREF(held);
+    sweep_drop(self, victim, many);
 }
 
 /* One look at the head of a list. -1: nothing due. */
@@ -160,37 +217,58 @@ static int
 sweep_step(WsmRegistry *self, WsmChain *list, Py_ssize_t most, int64_t now)
 {
     PyObject *victim = NULL;
+    WsmManager *held = NULL;
     int looked = -1;
 
     wsm_lock(&self->lock);
     WsmManager *manager = wsm_idle_first(list);
     bool many = list->count > most;
-    if (manager != NULL && (many || manager->idle_deadline <= now)) {
+    if (manager != NULL && (many || wsm_idle_is_due(manager, now))) {
         looked = 0;
-        if (!manager->touched || many) {
-            victim = table_release(self, manager, many, now);
+        if (manager->roster != NULL) {
+            wsm_chain_unlink(&manager->idle); /* until that is empty again */
         }
-        if (victim == NULL) {
-            wsm_idle_append(&self->fresh, manager);
+        else {
+            if (!manager->touched || many) {
+                victim = table_release(self, manager, many, now, &held);
+            }
+            if (victim == NULL) {
+                wsm_idle_append(&self->fresh, manager);
+            }
         }
     }
     wsm_unlock(&self->lock);
     sweep_drop(self, victim, many);
+    if (held != NULL) {
+        sweep_suspend(self, held, many);
+    }
     return looked;
 }
 
+/* One look at who is in limbo. -1: none, or a round is over. */
+static int
+sweep_limbo(WsmRegistry *self)
+{
+    wsm_lock(&self->lock);
+    PyObject *looked = wsm_limbo_look(&self->limbo);
+    wsm_unlock(&self->lock);
+    Py_XDECREF(looked);
+    return looked == NULL ? -1 : 0;
+}
+
 void
-wsm_registry_sweep(WsmRegistry *self, int steps)
+wsm_registry_sweep(WsmRegistry *self, Py_ssize_t steps)
 {
     int64_t now = wsm_now_ns();
     Py_ssize_t most = self->state->settings.max_idle_users;
 
-    for (int i = 0; i < steps; i++) {
+    for (Py_ssize_t i = 0; i < steps; i++) {
         int a =
             sweep_step(self, &self->departed,
                        most < WSM_DEPARTED_MAX ? most : WSM_DEPARTED_MAX, now);
         int b = sweep_step(self, &self->fresh, most, now);
-        if (a < 0 && b < 0) {
+        int c = sweep_limbo(self);
+        if (a < 0 && b < 0 && c < 0) {
             return;
         }
     }
@@ -201,8 +279,9 @@ wsm_registry_departed(WsmRegistry *self, WsmManager *manager)
 {
     PyObject *saved = wsm_error_take();
     wsm_lock(&self->lock);
-    if (manager->idle.chain != NULL) {
+    if (manager->kept_bytes != WSM_KEPT_OUT && manager->roster == NULL) {
         wsm_idle_append(&self->departed, manager);
+        manager->left_at = manager->idle_since;
     }
     wsm_unlock(&self->lock);
     wsm_registry_sweep(self, WSM_SWEEP_STEPS);
@@ -273,14 +352,14 @@ registry_admit(WsmRegistry *self, PyObject *key)
         return -1;
     }
     wsm_registry_sweep(self, WSM_SWEEP_STEPS);
-    if (PyDict_GET_SIZE(self->managers) >= most) {
-        wsm_registry_sweep(self, 64);
+    if (wsm_registry_users(self) >= most) {
+        wsm_registry_sweep(self, wsm_registry_users(self)); /* once each */
     }
-    if (PyDict_GET_SIZE(self->managers) >= most) {
+    if (wsm_registry_users(self) >= most) {
         PyErr_Format(self->state->errors.UserLimitError,
                      "the registry holds %zd users, max_users is %zd: raise "
                      "it with configure(max_users=...), or let users go",
-                     PyDict_GET_SIZE(self->managers), most);
+                     wsm_registry_users(self), most);
         return -1;
     }
     return 0;
@@ -291,8 +370,7 @@ registry_admit(WsmRegistry *self, PyObject *key)
 static PyObject *
 table_claim(WsmRegistry *self, WsmManager *ours)
 {
-    PyObject *winner =
-        WSM_COUNTS_ARE_EXACT ? NULL : table_return(self, ours->key);
+    PyObject *winner = table_return(self, ours->key);
     if (winner != NULL) {
         return winner;
     }
@@ -318,9 +396,8 @@ registry_insert(WsmRegistry *self, WsmManager *ours)
     }
     else {
         winner = table_claim(self, ours);
-        if (winner == (PyObject *)ours) {
-            wsm_idle_append(&self->fresh, ours);
-            wsm_kept_enter(ours);
+        if (winner == (PyObject *)ours && ours->kept_bytes == WSM_KEPT_OUT) {
+            table_enlist(self, ours);
         }
     }
     wsm_unlock(&self->lock);
@@ -332,6 +409,11 @@ wsm_registry_get(WsmRegistry *self, PyObject *key, PyObject *context,
                  PyObject *mode, bool service_available)
 {
     WsmManager *manager = wsm_registry_find(self, key);
+    if (manager == NULL && !PyErr_Occurred()) {
+        wsm_lock(&self->lock);
+        manager = (WsmManager *)table_return(self, key);
+        wsm_unlock(&self->lock);
+    }
     if (manager != NULL || PyErr_Occurred()) {
         return manager;
     }
@@ -358,216 +440,61 @@ void
 wsm_registry_adopt(WsmRegistry *self, WsmManager *manager)
 {
     PyObject *saved = wsm_error_take();
-    PyObject *spare = (PyObject *)registry_ancestor(self, manager->key);
     if (manager->fork_generation != self->state->fork_generation) {
-        wsm_manager_forget(manager);
+        PyObject *spare = (PyObject *)registry_ancestor(self, manager->key);
+        if (manager->fork_generation != self->state->fork_generation) {
+            wsm_manager_forget(manager);
+        }
+        Py_XDECREF(spare);
     }
-    Py_XDECREF(spare);
     WsmManager *winner = registry_insert(self, manager);
     if (winner == NULL) {
         wsm_unraisable((PyObject *)manager);
     }
     Py_XDECREF(winner);
+    manager->suspended = false; /* nor where a finalizer brought it back */
     wsm_error_restore(saved);
 }
 
-/* -- sockets ------------------------------------------------------------- */
-
-WsmConnection *
-wsm_registry_by_socket(WsmRegistry *self, PyObject *socket)
+Py_ssize_t
+wsm_registry_users(WsmRegistry *self)
 {
-    PyObject *found = NULL;
-    PyObject *address = PyLong_FromVoidPtr(socket);
-    if (address == NULL) {
-        return NULL;
-    }
-    if (PyDict_GetItemRef(self->sockets, address, &found) < 0) {
-        found = NULL;
-    }
-    Py_DECREF(address);
-    return (WsmConnection *)found;
-}
-
-/* In place of a connection that is leaving, if there is one: whoever removes
- * it still holds it, so it does not die here. */
-static int
-table_enter(WsmRegistry *self, PyObject *address, WsmConnection *connection)
-{
-    return PyDict_SetItem(self->sockets, address, (PyObject *)connection);
-}
-
-/* Out of the table, if it is still this one that is in it; *gone is the
- * caller's to drop. -1 with an exception. */
-static int
-table_leave(WsmRegistry *self, PyObject *address, WsmConnection *connection,
-            PyObject **gone)
-{
-    int result = PyDict_Pop(self->sockets, address, gone);
-    if (result > 0 && *gone != (PyObject *)connection) {
-        result = PyDict_SetItem(self->sockets, address, *gone);
-    }
-    return result < 0 ? -1 : 0;
-}
-
-int
-wsm_registry_enter(WsmRegistry *self, WsmConnection *connection)
-{
-    PyObject *address = PyLong_FromVoidPtr(connection->websocket);
-    if (address == NULL) {
-        return -1;
-    }
-    wsm_lock(&self->lock);
-    int result = table_enter(self, address, connection);
-    wsm_unlock(&self->lock);
-    Py_DECREF(address);
-    if (result == 0) {
-        wsm_add(&wsm_totals(self->state)->opened, 1);
-        wsm_lock(&connection->mailbox->lock);
-        connection->mailbox->connections++;
-        wsm_unlock(&connection->mailbox->lock);
-    }
-    return result;
-}
-
-void
-wsm_registry_rest(WsmRegistry *self, WsmMailbox *mailbox)
-{
-    PyObject *gone = NULL;
-
-    wsm_lock(&mailbox->lock);
-    bool rests = mailbox->connections == 0 && !mailbox->stray_due;
-    wsm_unlock(&mailbox->lock);
-    if (!rests) {
-        return;
-    }
-    PyObject *address = PyLong_FromVoidPtr(mailbox->loop);
-    if (address == NULL || PyDict_Pop(self->mailboxes, address, &gone) < 0) {
-        wsm_unraisable((PyObject *)mailbox);
-    }
-    Py_XDECREF(address);
-    Py_XDECREF(gone);
-}
-
-static void
-registry_leave_mailbox(WsmRegistry *self, WsmMailbox *mailbox)
-{
-    wsm_lock(&mailbox->lock);
-    mailbox->connections--;
-    wsm_unlock(&mailbox->lock);
-    wsm_registry_rest(self, mailbox);
-}
-
-void
-wsm_registry_leave(WsmRegistry *self, WsmConnection *connection)
-{
-    PyObject *saved = wsm_error_take();
-    PyObject *gone = NULL, *routed = NULL;
-    PyObject *address = PyLong_FromVoidPtr(connection->websocket);
-    int left = -1;
-
-    if (address != NULL) {
-        wsm_lock(&self->lock);
-        left = table_leave(self, address, connection, &gone);
-        wsm_unlock(&self->lock);
-    }
-    if (left < 0 || (connection->routed &&
-                     PyDict_Pop(self->routed, connection->id, &routed) < 0)) {
-        wsm_unraisable((PyObject *)connection);
-    }
-    Py_XDECREF(routed);
-    Py_XDECREF(gone);
-    Py_XDECREF(address);
-    wsm_add(&wsm_totals(self->state)->closed, 1);
-    registry_leave_mailbox(self, connection->mailbox);
-    wsm_error_restore(saved);
+    return PyDict_GET_SIZE(self->managers) +
+           PyDict_GET_SIZE(self->limbo.managers);
 }
 
 /* -- the whole ----------------------------------------------------------- */
+
+/* Add those in limbo that live to a list. */
+static int
+limbo_values(WsmRegistry *self, PyObject *list)
+{
+    PyObject *keys = PyDict_Keys(self->limbo.managers);
+    int result = keys == NULL ? -1 : 0;
+
+    for (Py_ssize_t i = 0; result == 0 && i < PyList_GET_SIZE(keys); i++) {
+        PyObject *key = PyList_GET_ITEM(keys, i);
+        wsm_lock(&self->lock);
+        WsmManager *manager = wsm_limbo_peek(&self->limbo, key);
+        wsm_unlock(&self->lock);
+        if (manager != NULL) {
+            result = PyList_Append(list, (PyObject *)manager);
+            Py_DECREF(manager);
+        }
+    }
+    Py_XDECREF(keys);
+    return result;
+}
 
 PyObject *
 wsm_registry_managers(WsmRegistry *self)
 {
     PyObject *list = PyDict_Values(self->managers);
     PyObject *none = (PyObject *)wsm_registry_find(self, Py_None);
-    if (list != NULL && none != NULL && PyList_Append(list, none) < 0) {
+    if (list != NULL && (limbo_values(self, list) < 0 ||
+                         (none != NULL && PyList_Append(list, none) < 0))) {
         Py_CLEAR(list);
     }
     Py_XDECREF(none);
     return list;
-}
-
-void
-wsm_registry_forget(WsmRegistry *self)
-{
-    wsm_lock_reset(&self->lock);
-    self->state->fork_generation++;
-    self->fresh = (WsmChain){0};
-    self->departed = (WsmChain){0};
-    self->kept = (WsmKept){.lock = &self->lock};
-    wsm_front_clear(&self->front);
-    /* Not dropped: a transport's finalizer would touch the selector that is
-     * still shared with the parent. */
-    self->ancestors = self->managers;
-    if (self->none != NULL) {
-        wsm_manager_forget(self->none);
-    }
-    self->managers = PyDict_New();
-    self->sockets = PyDict_New();
-    self->mailboxes = PyDict_New();
-    self->routed = PyDict_New();
-    self->limbo = PyDict_New();
-    if (self->managers == NULL || self->sockets == NULL ||
-        self->mailboxes == NULL || self->routed == NULL ||
-        self->limbo == NULL) {
-        Py_FatalError("wsmanager: no memory for an empty registry");
-    }
-}
-
-/* Take everything out of a private table: what was in it is parked. Nothing
- * dies of the clearing itself. */
-static void
-table_empty(PyObject *table, WsmRefList *old)
-{
-    PyObject *key, *value;
-    Py_ssize_t at = 0;
-
-    while (PyDict_Next(table, &at, &key, &value)) {
-        wsm_reflist_park(old, Py_NewRef(key));
-        wsm_reflist_park(old, Py_NewRef(value));
-    }
-    PyDict_Clear(table);
-}
-
-static void
-table_forsake(WsmRegistry *self, WsmChain *list)
-{
-    WsmManager *manager;
-
-    while ((manager = wsm_idle_first(list)) != NULL) {
-        wsm_kept_leave(&self->kept, manager);
-        wsm_chain_unlink(&manager->idle);
-    }
-}
-
-void
-wsm_registry_reset(WsmRegistry *self)
-{
-    WsmRefList old;
-
-    wsm_reflist_init(&old);
-    wsm_lock(&self->lock);
-    table_forsake(self, &self->fresh);
-    table_forsake(self, &self->departed);
-    table_empty(self->managers, &old);
-    table_empty(self->limbo, &old);
-    wsm_reflist_park(&old, self->ancestors);
-    wsm_reflist_park(&old, (PyObject *)self->none);
-    self->ancestors = NULL;
-    self->none = NULL;
-    wsm_unlock(&self->lock);
-    PyDict_Clear(self->sockets);
-    PyDict_Clear(self->mailboxes);
-    PyDict_Clear(self->routed);
-    wsm_front_clear(&self->front);
-    wsm_reflist_drop(&old);
 }

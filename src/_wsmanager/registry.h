@@ -5,6 +5,7 @@
 #include "front.h"
 #include "idle.h"
 #include "kept.h"
+#include "limbo.h"
 #include "lock.h"
 #include "mailbox.h"
 #include "manager.h"
@@ -15,9 +16,9 @@ typedef struct WsmRegistry {
     PyObject *managers; /* owned dict: key to manager */
     PyObject *sockets; /* owned dict: address of a websocket to Connection */
     PyObject *mailboxes; /* owned dict: address of a loop to Mailbox */
-    PyObject *routed; /* owned dict: connection id to user key, see None */
+    PyObject *routed; /* owned dict: id to Connection, of those added through
+                         the manager of None; changes guarded by lock */
     PyObject *ancestors; /* owned dict or NULL: of the process before fork */
-    PyObject *limbo; /* owned dict: key to weak reference, guarded by lock */
     /* owned or NULL: the manager of None; changes guarded by lock */
     WSM_SHARED(WsmManager *) none;
     WsmFront front; /* of managers */
@@ -25,8 +26,9 @@ typedef struct WsmRegistry {
     /* Guard the lists and every change of managers. A private dict with
      * exact str keys runs no Python code, so it may be used under it. */
     WsmLock lock;
-    WsmChain fresh; /* by deadline: not seen leaving */
-    WsmChain departed; /* by departure: last connection gone */
+    WsmChain fresh; /* without connections: not seen leaving */
+    WsmChain departed; /* last connection gone */
+    WsmLimbo limbo; /* without connections, and held by others than us */
     WsmKept kept;
 } WsmRegistry;
 
@@ -44,14 +46,19 @@ WsmManager *wsm_registry_get(WsmRegistry *self, PyObject *key,
                              PyObject *context, PyObject *mode,
                              bool service_available);
 
-/* A manager held since before a fork joins this process. */
+/* A manager held since before a fork, or in limbo, is in the table again. */
 void wsm_registry_adopt(WsmRegistry *self, WsmManager *manager);
 
 /* The connection that has this websocket, a new reference; NULL without an
  * exception if none. */
 WsmConnection *wsm_registry_by_socket(WsmRegistry *self, PyObject *socket);
 
-/* Enter and leave the table of sockets. */
+/* The connection that was added through the manager of None by that id, a new
+ * reference; NULL without an exception if none. */
+WsmConnection *wsm_registry_routed(WsmRegistry *self, PyObject *id);
+
+/* Enter and leave the tables of connections. UserIsolationError: another
+ * user's was added through the manager of None by the same id. */
 int wsm_registry_enter(WsmRegistry *self, WsmConnection *connection);
 void wsm_registry_leave(WsmRegistry *self, WsmConnection *connection);
 
@@ -63,7 +70,10 @@ void wsm_registry_rest(WsmRegistry *self, WsmMailbox *mailbox);
 void wsm_registry_departed(WsmRegistry *self, WsmManager *manager);
 
 /* Drop up to steps managers that nobody holds and whose time is over. */
-void wsm_registry_sweep(WsmRegistry *self, int steps);
+void wsm_registry_sweep(WsmRegistry *self, Py_ssize_t steps);
+
+/* How many users have a manager. */
+Py_ssize_t wsm_registry_users(WsmRegistry *self);
 
 /* A new list of all managers. */
 PyObject *wsm_registry_managers(WsmRegistry *self);

@@ -8,7 +8,8 @@ WsmManager *
 wsm_manager_here(PyObject *op)
 {
     WsmManager *self = (WsmManager *)op;
-    if (self->fork_generation != self->state->fork_generation) {
+    if (self->fork_generation != self->state->fork_generation ||
+        self->suspended) {
         wsm_registry_adopt(self->state->registry, self);
     }
     return self;
@@ -58,25 +59,15 @@ wsm_manager_route(WsmManager *self, PyObject *id, bool make)
 WsmConnection *
 wsm_manager_lookup(WsmManager *self, PyObject *id)
 {
-    PyObject *key = NULL;
     WsmConnection *found = wsm_manager_find(self, id);
 
     if (found != NULL || self->key != Py_None) {
         return found;
     }
     PyObject *text = PyUnicode_FromObject(id);
-    if (text == NULL) {
-        return NULL;
+    if (text != NULL) {
+        found = wsm_registry_routed(self->state->registry, text);
+        Py_DECREF(text);
     }
-    int routed = PyDict_GetItemRef(self->state->registry->routed, text, &key);
-    if (routed > 0) {
-        WsmManager *target = wsm_registry_find(self->state->registry, key);
-        if (target != NULL) {
-            found = wsm_manager_find(target, text);
-            Py_DECREF(target);
-        }
-        Py_DECREF(key);
-    }
-    Py_DECREF(text);
     return found;
 }

@@ -203,8 +203,8 @@ state_settings(WsmSettings *settings)
     settings->slow_policy = WSM_SLOW_CLOSE;
 }
 
-static int
-state_seed(WsmState *state)
+int
+wsm_state_seed(WsmState *state)
 {
     PyObject *os = PyImport_ImportModule("os");
     PyObject *bytes = NULL;
@@ -235,7 +235,7 @@ wsm_state_init(WsmState *state, PyObject *module)
 {
     state_settings(&state->settings);
     if (state_names(state) < 0 || state_errors(state, module) < 0 ||
-        state_asyncio(state) < 0 || state_seed(state) < 0) {
+        state_asyncio(state) < 0 || wsm_state_seed(state) < 0) {
         return -1;
     }
     state->spawned = PySet_New(NULL);

@@ -137,6 +137,7 @@ typedef struct WsmState {
     void (*on_flush)(PyObject *connection);
     uint64_t fork_generation; /* how many forks away from the first process */
     WSM_SHARED(uint64_t) next_connection; /* for generated connection ids */
+    WSM_SHARED(uint64_t) next_generation; /* of connections */
     WSM_SHARED(uint64_t) epoch_seed[2];
     WSM_SHARED(bool) draining; /* no connection is taken in any more */
 } WsmState;
@@ -146,6 +147,9 @@ WsmState *wsm_state_of(PyObject *module);
 
 /* Fill names, exceptions, asyncio's functions and default settings, and add
  * the exceptions to the module. -1 with an exception on failure. */
+/* What epochs and ids are made of, by chance, anew: for each process. */
+int wsm_state_seed(WsmState *state);
+
 int wsm_state_init(WsmState *state, PyObject *module);
 
 int wsm_state_traverse(WsmState *state, visitproc visit, void *arg);

@@ -19,7 +19,7 @@ status_totals(WsmState *state)
     return Py_BuildValue(
         "{s:n,s:n,s:n,s:O,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}",
         "total_registered_managers",
-        PyDict_GET_SIZE(registry->managers) + (registry->none != NULL),
+        wsm_registry_users(registry) + (registry->none != NULL),
         "total_connections", PyDict_GET_SIZE(registry->sockets), "total_loops",
         PyDict_GET_SIZE(registry->mailboxes), "has_system_manager",
         registry->none != NULL ? Py_True : Py_False, "events_emitted",

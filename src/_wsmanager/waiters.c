@@ -35,53 +35,94 @@ wsm_waiters_done(WsmState *state, PyObject *value)
     return future;
 }
 
-/* After timeout seconds the loop itself gives the future False. */
-static int
+/* After timeout seconds the loop itself gives the future False: the timer, or
+ * None where there is no limit. */
+static PyObject *
 waiters_limit(WsmState *state, PyObject *loop, PyObject *future,
               PyObject *timeout)
 {
+    if (timeout == NULL || timeout == Py_None) {
+        return Py_NewRef(Py_None);
+    }
     double seconds = PyFloat_AsDouble(timeout);
     if (seconds == -1.0 && PyErr_Occurred()) {
-        return -1;
+        return NULL;
     }
     if (!(seconds >= 0.0)) {
         PyErr_SetString(PyExc_ValueError,
                         "timeout must be a number of seconds, 0 or more");
-        return -1;
+        return NULL;
     }
-    PyObject *handle = PyObject_CallMethodObjArgs(
-        loop, state->names.call_later, timeout, state->settle_future, future,
-        Py_False, NULL);
-    if (handle == NULL) {
-        return -1;
-    }
-    Py_DECREF(handle);
-    return 0;
+    return PyObject_CallMethodObjArgs(loop, state->names.call_later, timeout,
+                                      state->settle_future, future, Py_False,
+                                      NULL);
 }
 
-/* A list that others have is never written to: it is replaced by a longer
- * one, unless somebody was faster. */
+/* When the future is done, however that came. The callback holds the owner:
+ * who waits for something of it keeps it. */
 static int
-waiters_enter(WsmLock *lock, PyObject **list, PyObject *future)
+waiters_watch(WsmState *state, const WsmWaiters *where, PyObject *future,
+              PyObject *timer)
+{
+    PyObject *wait = PyTuple_Pack(2, where->owner, timer);
+    PyObject *left = wait == NULL ? NULL : PyCFunction_New(where->left, wait);
+    PyObject *result = NULL;
+
+    Py_XDECREF(wait);
+    if (left != NULL) {
+        result = PyObject_CallMethodOneArg(
+            future, state->names.add_done_callback, left);
+        Py_DECREF(left);
+    }
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* The list without one future (or NULL), and with another (or NULL). NULL
+ * with an exception. */
+static PyObject *
+waiters_copy(PyObject *old, const PyObject *without, PyObject *with)
+{
+    PyObject *copy = PyList_New(0);
+    Py_ssize_t count = old == NULL ? 0 : PyList_GET_SIZE(old);
+
+    for (Py_ssize_t i = 0; copy != NULL && i < count; i++) {
+        PyObject *future = PyList_GET_ITEM(old, i);
+        if (future != without && PyList_Append(copy, future) < 0) {
+            Py_CLEAR(copy);
+        }
+    }
+    if (copy != NULL && with != NULL && PyList_Append(copy, with) < 0) {
+        Py_CLEAR(copy);
+    }
+    return copy;
+}
+
+/* A list that others have is never written to: it is replaced by another,
+ * unless somebody was faster. */
+static int
+waiters_change(WsmLock *lock, PyObject **list, const PyObject *without,
+               PyObject *with)
 {
     for (;;) {
         wsm_lock(lock);
         PyObject *old = Py_XNewRef(*list);
         wsm_unlock(lock);
-        Py_ssize_t count = old == NULL ? 0 : PyList_GET_SIZE(old);
-        PyObject *longer = PyList_New(count + 1);
-        if (longer == NULL) {
+        if (old == NULL && with == NULL) {
+            return 0; /* all have been woken */
+        }
+        PyObject *copy = waiters_copy(old, without, with);
+        if (copy == NULL) {
             Py_XDECREF(old);
             return -1;
         }
-        for (Py_ssize_t i = 0; i < count; i++) {
-            PyList_SET_ITEM(longer, i, Py_NewRef(PyList_GET_ITEM(old, i)));
+        if (PyList_GET_SIZE(copy) == 0) {
+            Py_CLEAR(copy);
         }
-        PyList_SET_ITEM(longer, count, Py_NewRef(future));
         wsm_lock(lock);
         bool same = *list == old;
         if (same) {
-            *list = longer;
+            *list = copy;
         }
         wsm_unlock(lock);
         Py_XDECREF(old);
@@ -89,7 +130,7 @@ waiters_enter(WsmLock *lock, PyObject **list, PyObject *future)
             Py_XDECREF(old); /* the slot's own */
             return 0;
         }
-        Py_DECREF(longer);
+        Py_XDECREF(copy);
     }
 }
 
@@ -104,25 +145,34 @@ wsm_waiters_take(WsmLock *lock, PyObject **list)
 }
 
 PyObject *
-wsm_waiters_add(WsmState *state, WsmLock *lock, PyObject **list,
-                PyObject *timeout)
+wsm_waiters_add(WsmState *state, const WsmWaiters *where, PyObject *timeout)
 {
-    PyObject *loop;
+    PyObject *loop, *timer = NULL;
     PyObject *future = waiters_future(state, &loop);
     if (future == NULL) {
         return NULL;
     }
-    if (timeout != NULL && timeout != Py_None &&
-        waiters_limit(state, loop, future, timeout) < 0) {
-        goto failed;
+    timer = waiters_limit(state, loop, future, timeout);
+    if (timer == NULL || waiters_watch(state, where, future, timer) < 0 ||
+        waiters_change(where->lock, where->list, NULL, future) < 0) {
+        Py_CLEAR(future);
     }
-    if (waiters_enter(lock, list, future) < 0) {
-        goto failed;
-    }
+    Py_XDECREF(timer);
     return future;
-failed:
-    Py_DECREF(future);
-    return NULL;
+}
+
+PyObject *
+wsm_waiters_left(WsmState *state, WsmLock *lock, PyObject **list,
+                 PyObject *wait, PyObject *future)
+{
+    PyObject *timer = PyTuple_GET_ITEM(wait, 1);
+
+    if (waiters_change(lock, list, future, NULL) < 0) {
+        return NULL;
+    }
+    return timer == Py_None
+               ? Py_NewRef(Py_None)
+               : PyObject_CallMethodNoArgs(timer, state->names.cancel);
 }
 
 void
