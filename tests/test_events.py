@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import enum
 import json
@@ -142,6 +143,90 @@ async def test_mixed_has_no_data_key_and_keeps_the_root_fields(wire: Wire) -> No
     assert event["timestamp"] == "2026-01-01T00:00:00+00:00"
 
 
+TOOL = {
+    "type": "tool_completed", "run_id": "r", "user_id": "ann", "agent_name": "A",
+    "tool_name": "search", "results": {"n": 1}, "timestamp": "t",
+}  # fmt: skip
+SENDS = {
+    "send_to_user": lambda m, message: m.send_to_user(message),
+    "send_to_thread": lambda m, message: m.send_to_thread("chat", message),
+    "send_message": lambda m, message: m.send_message("c-1", message),
+    "broadcast": lambda m, message: m.broadcast(message),
+    "wsmanager.broadcast": lambda m, message: wsmanager.broadcast(message),
+}
+
+
+@pytest.fixture
+async def chat() -> Wire:
+    """The same, with an id and a thread for the connection."""
+    manager = get_websocket_manager("ann")
+    socket = StarletteSocket()
+    manager.add_connection(socket, "c-1", thread_id="chat")
+    return manager, socket
+
+
+@pytest.mark.parametrize("under", ["data", "payload"])
+@pytest.mark.parametrize("send", SENDS)
+async def test_a_mixed_payload_is_complete(chat: Wire, send: str, under: str) -> None:
+    """What a message has at its root, a page that reads ``payload`` has as well."""
+    manager, socket = chat
+    wsmanager.configure(envelope="mixed")
+    data = {"execution_time_ms": 5, "tool_name": "of the data", "type": "kept"}
+    message = {**TOOL, under: data}
+    before = copy.deepcopy(message)
+    SENDS[send](manager, message)
+    (event,) = socket.events
+    assert event["payload"] == {
+        "agent_name": "A", "results": {"n": 1}, **data,
+    }  # fmt: skip
+    assert event["tool_name"] == "search"
+    assert event["execution_time_ms"] == 5
+    assert (event["run_id"], event["timestamp"]) == ("r", "t")
+    assert "data" not in event
+    assert message == before
+    assert message[under] is data
+
+
+@pytest.mark.parametrize("data", [[1, 2], "text", 5])
+async def test_a_mixed_payload_that_is_no_object_stays_what_it_is(chat: Wire, data: Any) -> None:
+    manager, socket = chat
+    wsmanager.configure(envelope="mixed")
+    await manager.send_to_user({"type": "x", "data": data, "more": 1})
+    (event,) = socket.events
+    assert (event["payload"], event["more"]) == (data, 1)
+
+
+async def test_the_default_keeps_data_and_adds_payload(wire: Wire) -> None:
+    """A page of before reads ``data``; both count for the size of the event."""
+    manager, socket = wire
+    message = {"type": "x", "data": {"text": "x" * 600}}
+    await manager.send_to_user(message)
+    (event,) = socket.events
+    assert event["payload"] == event["data"] == message["data"]
+    wsmanager.configure(max_event_bytes=1000)
+    with pytest.raises(wsmanager.EventTooLarge):
+        manager.send_to_user(message)
+    await manager.send_to_user({"type": "x", "payload": message["data"]})
+    assert len(socket.texts) == 2
+
+
+async def test_flat_leaves_out_data_named_as_the_envelope_is(wire: Wire) -> None:
+    manager, socket = wire
+    data = {
+        "id": 1, "type": 2, "user_id": 3, "thread_id": "t", "run_id": "r", "timestamp": 6, "n": 7,
+    }  # fmt: skip
+    for envelope in ("flat", "mixed", "payload"):
+        wsmanager.configure(envelope=envelope)
+        await manager.emit_event("x", data, thread_id="chat", run_id="run")
+    flat, *others = socket.events
+    assert flat["n"] == 7
+    assert (flat["type"], flat["user_id"]) == ("x", "ann")
+    assert (flat["thread_id"], flat["run_id"]) == ("chat", "run")
+    assert flat["id"] != 1
+    assert flat["timestamp"] != 6
+    assert [event["payload"] for event in others] == [data, data]
+
+
 @pytest.mark.parametrize("envelope", ["mixed", "flat"])
 async def test_data_cannot_forge_the_envelope(wire: Wire, envelope: str) -> None:
     """Fields of the data named as those of the envelope do not replace them."""
@@ -155,6 +240,9 @@ async def test_data_cannot_forge_the_envelope(wire: Wire, envelope: str) -> None
     (text,) = socket.texts
     keys = [key for key, _ in json.loads(text, object_pairs_hook=list)]
     assert len(keys) == len(set(keys)), "a key twice: parsers disagree on what it means"
+
+
+# -- envelopes of one's own ------------------------------------------------------
 
 
 async def test_an_envelope_of_ones_own(wire: Wire) -> None:
@@ -188,6 +276,9 @@ async def test_an_envelope_that_raises_sends_nothing(wire: Wire) -> None:
 def test_an_unknown_envelope_is_refused(wrong: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         wsmanager.configure(envelope=wrong)
+
+
+# -- messages and types ----------------------------------------------------------
 
 
 async def test_a_message_keeps_its_own_id_fields_where_given(wire: Wire) -> None:

@@ -156,6 +156,17 @@ async def test_the_context_is_in_the_envelope_only_if_asked(
         assert event["traceparent"] == f"00-{ids}-{context.trace_flags:02x}"
 
 
+async def test_the_context_is_not_in_a_messages_payload(provider: TracerProvider) -> None:
+    socket = StarletteSocket()
+    get_websocket_manager("ann").add_connection(socket)
+    wsmanager.configure(envelope="mixed")
+    tracing.instrument(tracer_provider=provider, propagate=True)
+    get_websocket_manager("ann").send_to_user({"type": "x", "data": {"n": 1}, "more": 2})
+    (event,) = socket.events
+    assert "traceparent" in event
+    assert event["payload"] == {"n": 1, "more": 2}
+
+
 async def test_consumers_link_and_are_no_children(provider: TracerProvider, spans: Spans) -> None:
     """Over a real server: what the far side reads leads back to the emit."""
     tracing.instrument(tracer_provider=provider, propagate=True)

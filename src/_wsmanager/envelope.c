@@ -155,20 +155,46 @@ envelope_drop(PyObject *root, PyObject *name)
     return result < 0 ? -1 : 0;
 }
 
+/* The data, and what else its message had. */
+static PyObject *
+envelope_whole(const WsmLetter *letter)
+{
+    if (letter->rest == NULL || !PyDict_CheckExact(letter->data)) {
+        return Py_NewRef(letter->data);
+    }
+    PyObject *whole = PyDict_Copy(letter->data);
+    if (whole != NULL && PyDict_Merge(whole, letter->rest, 0) < 0) {
+        Py_CLEAR(whole);
+    }
+    return whole;
+}
+
 static int
-envelope_shape(WsmState *state, PyObject *root, PyObject *data)
+envelope_mixed(WsmState *state, PyObject *root, const WsmLetter *letter)
 {
     const WsmNames *names = &state->names;
+
+    if (envelope_drop(root, names->data) < 0 ||
+        envelope_spread(state, root, letter->data) < 0) {
+        return -1;
+    }
+    PyObject *whole = envelope_whole(letter);
+    int result =
+        whole == NULL ? -1 : PyDict_SetItem(root, names->payload, whole);
+    Py_XDECREF(whole);
+    return result < 0 ? -1 : envelope_drop(root, names->data);
+}
+
+static int
+envelope_shape(WsmState *state, PyObject *root, const WsmLetter *letter)
+{
+    const WsmNames *names = &state->names;
+    PyObject *data = letter->data;
     const WsmEnvelope envelope = state->settings.envelope;
 
     switch (envelope) {
     case WSM_ENVELOPE_MIXED:
-        if (envelope_drop(root, names->data) < 0 ||
-            envelope_spread(state, root, data) < 0 ||
-            PyDict_SetItem(root, names->payload, data) < 0) {
-            return -1;
-        }
-        return envelope_drop(root, names->data);
+        return envelope_mixed(state, root, letter);
     case WSM_ENVELOPE_DATA:
         if (PyDict_SetItem(root, names->data, data) < 0) {
             return -1;
@@ -211,7 +237,7 @@ envelope_members(WsmState *state, const WsmLetter *letter)
         envelope_lift(root, letter->data, names->agent_name) < 0 ||
         envelope_lift(root, letter->data, names->tool_name) < 0 ||
         (letter->ack && PyDict_SetItem(root, names->ack, Py_True) < 0) ||
-        envelope_shape(state, root, letter->data) < 0) {
+        envelope_shape(state, root, letter) < 0) {
         Py_CLEAR(root);
     }
     Py_XDECREF(timestamp);

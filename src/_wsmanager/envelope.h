@@ -10,6 +10,7 @@ typedef struct {
     PyObject *type; /* borrowed exact str */
     PyObject *data; /* borrowed: the payload */
     PyObject *root; /* borrowed dict or NULL: further members of the root */
+    PyObject *rest; /* borrowed dict or NULL: what else a mixed payload has */
     PyObject *user_id; /* borrowed: str or None */
     PyObject *thread_id; /* borrowed or NULL: taken from the data then */
     PyObject *run_id; /* borrowed or NULL: taken from the data then */

@@ -20,7 +20,8 @@ message_is_envelope_name(const WsmNames *names, PyObject *name)
     return 0;
 }
 
-/* A message without payload and data: all its other members are the data. */
+/* All members of a message that are not the envelope's: its data, if it has
+ * neither payload nor data. */
 static PyObject *
 message_rest(const WsmNames *names, PyObject *message)
 {
@@ -118,6 +119,24 @@ message_asks_ack(const WsmNames *names, PyObject *root)
 }
 
 static PyObject *
+message_letter(const WsmTarget *target, PyObject *root, PyObject *type,
+               PyObject *data)
+{
+    WsmState *state = target->manager->state;
+    WsmLetter letter = {.type = type, .data = data, .root = root};
+
+    if (state->settings.envelope == WSM_ENVELOPE_MIXED) {
+        letter.rest = message_rest(&state->names, root);
+        if (letter.rest == NULL) {
+            return NULL;
+        }
+    }
+    PyObject *result = wsm_dispatch(target, &letter);
+    Py_XDECREF(letter.rest);
+    return result;
+}
+
+static PyObject *
 message_send(const WsmTarget *target, PyObject *message)
 {
     WsmState *state = target->manager->state;
@@ -136,8 +155,7 @@ message_send(const WsmTarget *target, PyObject *message)
     type = message_type(names, target->function, root);
     data = type == NULL ? NULL : message_data(state, root);
     if (data != NULL) {
-        WsmLetter letter = {.type = type, .data = data, .root = root};
-        result = wsm_dispatch(&asked, &letter);
+        result = message_letter(&asked, root, type, data);
     }
 done:
     Py_XDECREF(id);
