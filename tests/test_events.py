@@ -242,6 +242,55 @@ async def test_data_cannot_forge_the_envelope(wire: Wire, envelope: str) -> None
     assert len(keys) == len(set(keys)), "a key twice: parsers disagree on what it means"
 
 
+# -- whose an event is -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("envelope", ["payload", "mixed", "data", "flat", dict])
+@pytest.mark.parametrize("send", SENDS)
+async def test_a_message_is_labelled_as_whom_it_goes_to(
+    chat: Wire, send: str, envelope: Any
+) -> None:
+    manager, socket = chat
+    wsmanager.configure(envelope=envelope)
+    SENDS[send](manager, {"type": "x", "user_id": "bob", "payload": {"user_id": "carl"}})
+    (event,) = socket.events
+    assert event["user_id"] == "ann"
+    if "payload" in event:
+        assert event["payload"] == {"user_id": "carl"}
+
+
+async def test_a_message_to_everyone_is_labelled_for_each() -> None:
+    sockets = {name: StarletteSocket() for name in ("ann", "bob")}
+    for name, socket in sockets.items():
+        get_websocket_manager(name).add_connection(socket)
+    wsmanager.broadcast({"type": "x", "user_id": "bob"})
+    for name, socket in sockets.items():
+        assert [event["user_id"] for event in socket.events] == [name]
+
+
+async def test_nobodys_manager_labels_by_whom_it_names(wire: Wire) -> None:
+    _, socket = wire
+    nobody = get_websocket_manager(None)
+    own = StarletteSocket()
+    nobody.add_connection(own)
+    await nobody.send_to_user("ann", {"type": "x", "user_id": "bob"})
+    await nobody.send_to_user({"type": "x", "user_id": "said"})
+    await nobody.send_to_user({"type": "x"})
+    assert [event["user_id"] for event in socket.events] == ["ann"]
+    assert [event["user_id"] for event in own.events] == ["said", None]
+
+
+async def test_the_thread_is_that_of_the_call_else_of_the_message(chat: Wire) -> None:
+    manager, socket = chat
+    message = {"type": "x", "thread_id": "other", "payload": {}}
+    await manager.send_to_thread("chat", message)
+    await manager.send_to_thread("chat", {"type": "x", "payload": {"thread_id": "of the data"}})
+    await manager.send_to_thread("chat", {"type": "x"})
+    await manager.send_to_user(message)
+    assert [event["thread_id"] for event in socket.events] == ["chat", "chat", "chat", "other"]
+    assert message == {"type": "x", "thread_id": "other", "payload": {}}
+
+
 # -- envelopes of one's own ------------------------------------------------------
 
 

@@ -80,6 +80,15 @@ envelope_default(PyObject *root, PyObject *name, PyObject *value)
     return result < 0 ? -1 : 0;
 }
 
+/* The user an event goes to, whatever the message says; where there is none,
+ * it may say. */
+static int
+envelope_user(PyObject *root, PyObject *name, PyObject *user_id)
+{
+    return user_id == Py_None ? envelope_default(root, name, user_id)
+                              : PyDict_SetItem(root, name, user_id);
+}
+
 /* A str of the data under that name, NULL without an error if none. */
 static int
 envelope_from_data(PyObject *data, PyObject *name, PyObject **value)
@@ -228,7 +237,7 @@ envelope_members(WsmState *state, const WsmLetter *letter)
         PyDict_SetItem(root, names->type, letter->type) < 0 ||
         PyDict_SetItem(root, names->payload, letter->data) < 0 ||
         (letter->root != NULL && PyDict_Merge(root, letter->root, 0) < 0) ||
-        envelope_default(root, names->user_id, letter->user_id) < 0 ||
+        envelope_user(root, names->user_id, letter->user_id) < 0 ||
         envelope_id_of(root, names->thread_id, letter->thread_id,
                        letter->data) < 0 ||
         envelope_id_of(root, names->run_id, letter->run_id, letter->data) <

@@ -123,7 +123,10 @@ message_letter(const WsmTarget *target, PyObject *root, PyObject *type,
                PyObject *data)
 {
     WsmState *state = target->manager->state;
-    WsmLetter letter = {.type = type, .data = data, .root = root};
+    WsmLetter letter = {.type = type,
+                        .data = data,
+                        .root = root,
+                        .thread_id = target->thread_id};
 
     if (state->settings.envelope == WSM_ENVELOPE_MIXED) {
         letter.rest = message_rest(&state->names, root);
