@@ -309,6 +309,32 @@ async def test_an_envelope_of_ones_own(wire: Wire) -> None:
     assert event["id"]
 
 
+async def test_the_dict_an_envelope_gives_is_not_changed(wire: Wire) -> None:
+    manager, socket = wire
+    given: dict[str, Any] = {"kind": "k", "id": "its own", "body": {"id": 1}}
+    wsmanager.configure(envelope=lambda event: given)
+    receipt = await manager.emit_event("x", {})
+    await manager.emit_event("x", {})
+    assert given == {"kind": "k", "id": "its own", "body": {"id": 1}}
+    assert socket.events[0] == {**given, "id": receipt.id}
+
+
+async def test_an_envelope_does_not_see_the_id(wire: Wire) -> None:
+    """The event has no number yet; it is put in front when it gets one."""
+    manager, socket = wire
+    seen: list[dict[str, Any]] = []
+
+    def envelope(event: dict[str, Any]) -> dict[str, Any]:
+        seen.append(event)
+        return event
+
+    wsmanager.configure(envelope=envelope)
+    await manager.emit_event("x", {"n": 1})
+    await manager.send_to_user({"type": "x", "id": "mine"})
+    assert all("id" not in event for event in seen)
+    assert all(text.startswith('{"id":"') for text in socket.texts)
+
+
 async def test_an_envelope_that_raises_sends_nothing(wire: Wire) -> None:
     manager, socket = wire
 

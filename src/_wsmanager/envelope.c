@@ -1,4 +1,5 @@
-/* Invariant: "id" is never written here: it is the event's own. */
+/* Invariant: "id" is never written here: it is the event's own. Nothing that
+ * is the caller's is changed. */
 #include "envelope.h"
 
 #include <time.h>
@@ -253,7 +254,8 @@ envelope_members(WsmState *state, const WsmLetter *letter)
     return root;
 }
 
-/* A team's own envelope: a mapping of its making. */
+/* A team's own envelope: what its function makes of the members, in a dict
+ * that is ours. */
 static PyObject *
 envelope_custom(WsmState *state, PyObject *members)
 {
@@ -264,10 +266,13 @@ envelope_custom(WsmState *state, PyObject *members)
     }
     PyObject *own = PyObject_CallOneArg(callable, members);
     Py_DECREF(callable);
-    if (own == NULL || PyDict_CheckExact(own)) {
-        return own;
+    if (own == NULL) {
+        return NULL;
     }
-    PyObject *mapping = PyObject_CallOneArg(state->hooks.as_mapping, own);
+    PyObject *mapping =
+        PyDict_CheckExact(own)
+            ? PyDict_Copy(own)
+            : PyObject_CallOneArg(state->hooks.as_mapping, own);
     Py_DECREF(own);
     return mapping;
 }
