@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
+import json
+import pickle
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
+from starlette.responses import JSONResponse
 from support.contexts import UserExecutionContext
 from support.sockets import StarletteSocket
 
@@ -351,6 +356,32 @@ async def test_attributes_that_code_reads(wire: Wire) -> None:
     assert set(manager.active_connections) == {"c-chat", "c-other"}
     assert isinstance(manager.metrics, dict)
     assert isinstance(manager.get_stats(), dict)
+
+
+async def test_statistics_are_json_to_every_encoder(wire: Wire) -> None:
+    await wire.manager.emit_event("x", {})
+    for manager in (wire.manager, get_websocket_manager(None)):
+        for stats in (manager.get_stats(), manager.metrics):
+            assert stats["mode"] is WebSocketManagerMode.UNIFIED
+            written = json.loads(json.dumps(stats))
+            assert written == {**stats, "mode": "unified"}
+            assert json.loads(JSONResponse(stats).body) == written
+            assert json.loads(msgspec.json.encode(stats)) == written
+            assert json.loads(json.dumps(manager.get_connection_health()))
+
+
+@pytest.mark.parametrize("mode", WebSocketManagerMode)
+def test_a_mode_is_a_member_and_a_text(mode: WebSocketManagerMode) -> None:
+    assert isinstance(mode, str)
+    assert mode == mode.value == mode.name.lower()
+    assert hash(mode) == hash(mode.value)
+    assert WebSocketManagerMode(mode.value) is mode
+    assert repr(mode) == f"<WebSocketManagerMode.{mode.name}: {mode.value!r}>"
+    assert str(mode) == f"{mode}" == f"WebSocketManagerMode.{mode.name}"
+    assert f"{mode:>40}" == str(mode).rjust(40)
+    assert copy.deepcopy(mode) is mode
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert pickle.loads(pickle.dumps(mode, protocol)) is mode
 
 
 @pytest.mark.parametrize(
