@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from support.sockets import StarletteSocket
 
 import wsmanager
 
@@ -71,6 +73,22 @@ def test_the_table_of_limits_has_the_defaults() -> None:
     assert len(rows) >= 7
     for name, number, unit in rows:
         assert settings[name] == float(number.replace(",", "")) * UNITS[unit], name
+
+
+async def test_the_envelopes_are_as_the_page_shows_them() -> None:
+    """``docs/reference/events.rst``: its message, sent in each envelope, is the event shown."""
+    text = (DOCS / "reference" / "events.rst").read_text()
+    blocks = re.findall(r"^\.\. code-block:: json\n\n((?:   .*\n)+)", text, re.M)
+    message, *shown = map(json.loads, blocks)
+    socket = StarletteSocket()
+    manager = wsmanager.get_websocket_manager("ann")
+    manager.add_connection(socket, thread_id="chat")
+    for envelope in ("payload", "mixed", "data", "flat"):
+        wsmanager.configure(envelope=envelope)
+        await manager.send_to_thread("chat", message)
+    for event, expected in zip(socket.events, shown, strict=True):
+        assert list(event) == list(expected)
+        assert {**event, "id": "", "timestamp": ""} == {**expected, "id": "", "timestamp": ""}
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.rst")), ids=lambda page: page.stem)

@@ -82,9 +82,17 @@ def configure(
     :param availability_timeout: seconds the check may take (2).
     :param envelope: how the data of an event is laid into its JSON:
         ``"payload"`` (the start) or ``"data"``: under that name; ``"mixed"``:
-        under ``payload`` and at the root as well; ``"flat"``: at the root only;
-        or a function from the complete default envelope, a mapping, to the
-        mapping to send.
+        under ``payload``, with all else that a message has at its root, and at
+        the root as well; ``"flat"``: at the root only, without those of its
+        fields that are named as the envelope's own (``id``, ``type``,
+        ``user_id``, ``thread_id``, ``run_id``, ``timestamp``), which are not
+        sent: take ``"mixed"`` or ``"payload"`` where data may have them. With
+        ``"payload"``, a message that says ``data`` keeps it, beside the same as
+        ``payload``: it is in the event twice, and counts twice for
+        ``max_event_bytes``. Or a function from the complete default envelope, a
+        mapping, to the mapping to send. It does not see ``id``: that is put in
+        front of what it gives, in place of an ``id`` in it, when the event gets
+        its number.
     :param max_event_bytes: the largest event, in bytes of its JSON (2 MiB);
         a larger one is an ``EventTooLarge``.
     :param max_users: the most users with a manager (2,000,000); one more is a
