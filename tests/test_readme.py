@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import types
+import uuid
 from pathlib import Path
 
 import httpx
@@ -52,6 +53,25 @@ def test_the_example_is_the_one_in_the_examples_folder() -> None:
 def test_the_example_is_short() -> None:
     lines = [line for line in example().splitlines() if line.strip()]
     assert len(lines) <= 25
+
+
+def test_a_context_is_what_the_readme_says_it_is() -> None:
+    """An id itself is a ``str`` only; within a context it may be an ``int`` or a ``UUID``."""
+    text = " ".join(README.read_text().split())
+    (inside, bare) = re.findall(
+        r"in which the id is (.*?); or it is the id itself, as (.*?)\. ", text
+    )[0]
+    allowed = {"str": "ann", "int": 5, "UUID": uuid.UUID(int=5)}
+    assert set(re.findall(r"``(\w+)``", inside)) == set(allowed)
+    assert re.findall(r"``(\w+)``", bare) == ["str"]
+    for kind, user_id in allowed.items():
+        for context in ({"user_id": user_id}, types.SimpleNamespace(user_id=user_id)):
+            assert wsmanager.get_websocket_manager(context).user_id == str(user_id)
+        if kind == "str":
+            assert wsmanager.get_websocket_manager(user_id).user_id == user_id
+        else:
+            with pytest.raises(wsmanager.InvalidUserContext):
+                wsmanager.get_websocket_manager(user_id)
 
 
 def test_names_in_the_readme_exist() -> None:
