@@ -235,6 +235,25 @@ async def test_wrong_calls_are_type_errors_that_name_the_function(wire: Wire, na
     wire.check(False, chat=0, other=0)
 
 
+async def test_a_connection_without_a_thread_is_in_none() -> None:
+    """Not even in the thread of the context; a receipt says so, and is no JSON, as a bool is."""
+    manager = get_websocket_manager(UserExecutionContext("ann", "chat", "r"))
+    sockets = [StarletteSocket() for _ in range(4)]
+    none = manager.connect_user("ann", sockets[0])
+    manager.connect_user("ann", sockets[1], thread_id="chat")
+    manager.add_connection(sockets[2], thread_id="chat")
+    manager.add_connection(WebSocketConnection("c", "ann", sockets[3], thread_id="chat"))
+    assert bool(await manager.send_to_thread("other", MESSAGE)) is False
+    receipt = await manager.send_to_thread("chat", MESSAGE)
+    assert [len(socket.texts) for socket in sockets] == [0, 1, 1, 1]
+    assert json.dumps(bool(receipt)) == "true"
+    with pytest.raises(TypeError):
+        json.dumps(receipt)
+    manager.update_connection_thread(none, "chat")
+    await manager.send_to_thread("chat", MESSAGE)
+    assert [len(socket.texts) for socket in sockets] == [1, 2, 2, 2]
+
+
 # -- the factory ----------------------------------------------------------------
 
 
