@@ -131,6 +131,10 @@ async def main():
             return stop.value
         return None
 
+    def mixed():
+        wsmanager.configure(envelope="mixed")
+        return {"type": "x", "user_id": "u", "tool_name": "t", "data": {"n": 1}}
+
     def everything():
         manager.get_connection("steady")
         manager.get_connection("none")
@@ -172,6 +176,7 @@ async def main():
         "drop from a full outbox": (full, lambda m: m.emit_event("x", {}), queued),
         "lookups": (no_policy, lambda _: everything(), bool),
         "status": (None, wsmanager.get_manager_registry_status, bool),
+        "mixed message": (mixed, lambda m: manager.send_to_thread("chat", m), one_sent),
         "frame": (None, lambda: core.frame(b"x" * 700), bool),
     }
 
