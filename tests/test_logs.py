@@ -77,6 +77,24 @@ def test_a_hash_tells_nothing_without_the_key(isolated: Callable[..., Any]) -> N
     assert logs.hash_id("ann") == logs.hash_id("ann") != logs.hash_id("bob")
 
 
+@pytest.mark.parametrize("chosen", [False, True])
+def test_the_key_of_a_child_is_its_own_unless_one_was_chosen(
+    isolated: Callable[..., Any], chosen: bool
+) -> None:
+    script = (
+        "import os\n"
+        "from wsmanager import logs\n"
+        f"{'logs.use_key(bytes(16))' if chosen else ''}\n"
+        "print(logs.hash_id('ann'), flush=True)\n"
+        "if os.fork() == 0:\n"
+        "    print(logs.hash_id('ann'), flush=True)\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
+    )
+    parent, child = isolated(script).out.split()
+    assert (parent == child) is chosen
+
+
 def test_several_processes_can_share_a_key(isolated: Callable[..., Any]) -> None:
     script = "from wsmanager import logs; logs.use_key(%s); print(logs.hash_id('ann'))"
     names = {isolated(script % key).out for key in ("'0123456789abcdef'", "b'0123456789abcdef'")}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import secrets
 import threading
 import time
@@ -119,6 +120,17 @@ class _Key:
     """What ids are hashed with."""
 
     value = secrets.token_bytes(32)
+    chosen = False  # by use_key()
+
+
+def _renew_key() -> None:
+    """Take another key in the child of a fork, as every process has its own."""
+    if not _Key.chosen:
+        _Key.value = secrets.token_bytes(32)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_key)
 
 
 def use_key(key: str | bytes) -> None:
@@ -127,6 +139,7 @@ def use_key(key: str | bytes) -> None:
     if len(raw) < 16:
         raise ValueError("a key for hashing ids needs at least 16 bytes: it is all that hides them")
     _Key.value = hashlib.blake2s(raw, person=b"wsmnkey").digest()
+    _Key.chosen = True
 
 
 def hashed(text: str) -> str:
