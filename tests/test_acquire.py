@@ -163,6 +163,21 @@ async def test_a_check_that_is_no_async_callable(wrong: Any) -> None:
     assert isinstance(await get_websocket_manager_async("ann"), UnifiedWebSocketManager)
 
 
+@pytest.mark.parametrize("again", ["the same", "what was read", "with its timeout"])
+async def test_a_check_that_is_configured_again_is_still_bounded(
+    again: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    check = configure(Check(held=True), availability_timeout=0.05)
+    if again == "what was read":
+        wsmanager.configure(**wsmanager.get_config())
+    else:
+        configure(check, **({"availability_timeout": 0.05} if again == "with its timeout" else {}))
+    with caplog.at_level(logging.WARNING, "wsmanager"):
+        manager = await asyncio.wait_for(get_websocket_manager_async("ann"), 5)
+    assert manager.service_available is False
+    assert check.cancelled == 1
+
+
 # -- single flight, and a leader that goes away ---------------------------------
 
 

@@ -146,7 +146,7 @@ def configure(
         _RULES[name](name, value)
     with _lock:
         _coalesce_needs_key(given)
-        check = given.get("availability_check", _check)
+        check = given.pop("availability_check", _check)
         timeout = float(given.pop("availability_timeout", _timeout))
         if check is not _check or timeout != _timeout:
             given["availability_check"] = None if check is None else _bounded(check, timeout)
