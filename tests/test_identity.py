@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import sys
 import types
 import unicodedata
 import uuid
@@ -287,6 +288,32 @@ def test_getattr_magic_is_no_id() -> None:
     with pytest.raises(InvalidUserContext):
         get_websocket_manager(MagicMock())
     assert registered() == 0
+
+
+def test_a_mock_of_a_uuid_is_none() -> None:
+    """It says of itself that it is a UUID, and would be user 00000000-...-1."""
+    from unittest.mock import MagicMock, create_autospec
+
+    for mock in (MagicMock(spec=uuid.UUID), create_autospec(uuid.UUID, instance=True)):
+        assert isinstance(mock, uuid.UUID)
+        with pytest.raises(InvalidUserContext):
+            get_websocket_manager({"user_id": mock})
+    assert registered() == 0
+
+
+@pytest.mark.parametrize("there", [{}, {"UUID": None}, {"UUID": "text"}], ids=repr)
+def test_a_uuid_module_without_the_class(
+    monkeypatch: pytest.MonkeyPatch, there: dict[str, object]
+) -> None:
+    """Half-way through its import, or somebody else's: nothing is a UUID then."""
+    module = types.ModuleType("uuid")
+    vars(module).update(there)
+    monkeypatch.setitem(sys.modules, "uuid", module)
+    with pytest.raises(InvalidUserContext):
+        get_websocket_manager({"user_id": 1.5})
+    monkeypatch.setitem(sys.modules, "uuid", None)
+    with pytest.raises(InvalidUserContext):
+        get_websocket_manager({"user_id": 1.5})
 
 
 # -- two ids are one user only if they are the same text ------------------------

@@ -28,32 +28,27 @@ identity_from_int(WsmState *state, PyObject *id)
     return text;
 }
 
-/* uuid.UUID without importing it: nobody has one before somebody did. */
-static int
-identity_is_uuid(PyObject *id, PyObject **uuid_type)
+/* A UUID's text. Its real class counts, not the one it claims; nobody has one
+ * before somebody imported uuid. */
+static PyObject *
+identity_from_uuid(WsmState *state, PyObject *id)
 {
-    PyObject *name = PyUnicode_FromString("uuid");
-    if (name == NULL) {
-        return -1;
+    PyTypeObject *type = wsm_loaded_type("uuid", "UUID");
+    PyObject *text = NULL;
+
+    if (type != NULL && PyObject_TypeCheck(id, type)) {
+        text = PyObject_CallMethodOneArg((PyObject *)type,
+                                         state->names.__str__, id);
+        if (text != NULL && !PyUnicode_CheckExact(text)) {
+            identity_refuse(state, text, "a UUID's text must be a str");
+            Py_CLEAR(text);
+        }
     }
-    PyObject *module = PyImport_GetModule(name);
-    Py_DECREF(name);
-    *uuid_type = NULL;
-    if (module == NULL) {
-        return PyErr_Occurred() ? -1 : 0;
+    else if (!PyErr_Occurred()) {
+        identity_refuse(state, id, "user_id must be a str, int or UUID");
     }
-    PyObject *type = PyObject_GetAttrString(module, "UUID");
-    Py_DECREF(module);
-    if (type == NULL) {
-        return -1;
-    }
-    int is = PyType_Check(type) ? PyObject_IsInstance(id, type) : 0;
-    if (is > 0) {
-        *uuid_type = type;
-        return 1;
-    }
-    Py_DECREF(type);
-    return is;
+    Py_XDECREF(type);
+    return text;
 }
 
 PyObject *
@@ -77,23 +72,7 @@ wsm_identity_id(WsmState *state, PyObject *id)
     if (PyLong_Check(id)) {
         return identity_from_int(state, id);
     }
-    PyObject *uuid_type;
-    int is = identity_is_uuid(id, &uuid_type);
-    if (is < 0) {
-        return NULL;
-    }
-    if (is == 0) {
-        return identity_refuse(state, id,
-                               "user_id must be a str, int or UUID");
-    }
-    PyObject *text = PyObject_CallMethodOneArg((PyObject *)uuid_type,
-                                               state->names.__str__, id);
-    Py_DECREF(uuid_type);
-    if (text != NULL && !PyUnicode_CheckExact(text)) {
-        identity_refuse(state, text, "a UUID's text must be a str");
-        Py_CLEAR(text);
-    }
-    return text;
+    return identity_from_uuid(state, id);
 }
 
 PyObject *

@@ -304,6 +304,27 @@ wsm_report(WsmState *state, const char *kind, const char *reason,
     wsm_error_restore(saved);
 }
 
+PyTypeObject *
+wsm_loaded_type(const char *module, const char *name)
+{
+    PyObject *type = NULL, *found = NULL;
+    PyObject *full = PyUnicode_FromString(module);
+
+    if (full != NULL) {
+        found = PyImport_GetModule(full);
+        Py_DECREF(full);
+    }
+    if (found != NULL) {
+        /* A module that is half-way through its import may not have it yet. */
+        PyObject_GetOptionalAttrString(found, name, &type);
+        Py_DECREF(found);
+    }
+    if (type != NULL && !PyType_Check(type)) {
+        Py_CLEAR(type);
+    }
+    return (PyTypeObject *)type;
+}
+
 int64_t
 wsm_now_ns(void)
 {

@@ -160,6 +160,10 @@ void wsm_state_clear(WsmState *state);
 void wsm_report(WsmState *state, const char *kind, const char *reason,
                 PyObject *fields);
 
+/* A class of a module that somebody has imported already, a new reference;
+ * NULL if there is none, or with an exception. */
+PyTypeObject *wsm_loaded_type(const char *module, const char *name);
+
 /* Nanoseconds of a clock that never goes back. */
 int64_t wsm_now_ns(void);
 
