@@ -7,7 +7,9 @@ import contextlib
 import dataclasses
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
+from unittest.mock import AsyncMock, MagicMock, NonCallableMagicMock, create_autospec
 
 import pytest
 from support.loops import LoopThread
@@ -50,6 +52,52 @@ async def test_what_can_send_nothing_is_refused(nothing: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         manager.add_connection(nothing)
     assert len(manager) == 0
+
+
+async def plain_coroutine(*_: object) -> None:
+    """An async function that is no mock."""
+
+
+MOCKS: dict[str, tuple[Callable[[], Any], str]] = {
+    "nothing said": (MagicMock, "send_text"),
+    "all async": (AsyncMock, "send_text"),
+    "send_json": (lambda: MagicMock(send_json=AsyncMock()), "send_json"),
+    "send": (lambda: MagicMock(send=AsyncMock()), "send"),
+    "send_str": (lambda: MagicMock(send_str=AsyncMock()), "send_str"),
+    "two of them": (lambda: MagicMock(send=AsyncMock(), send_json=AsyncMock()), "send"),
+    "not callable": (lambda: NonCallableMagicMock(send_json=AsyncMock()), "send_json"),
+    "a function": (lambda: MagicMock(send_json=plain_coroutine), ""),
+    "a spec": (lambda: MagicMock(spec=["send_json"], send_json=AsyncMock()), "send_json"),
+    "a plain spec": (lambda: MagicMock(spec=["send", "send_json"]), "send"),
+    "a spec of a library's": (lambda: create_autospec(StarletteSocket)(), "send_text"),
+}
+
+
+@pytest.mark.parametrize("name", MOCKS)
+async def test_the_method_that_is_meant_of_a_mock(name: str) -> None:
+    """It has every method; those that somebody made async are the ones to be awaited."""
+    make, meant = MOCKS[name]
+    socket = make()
+    manager = get_websocket_manager("ann")
+    manager.add_connection(socket)
+    assert await manager.emit_event("x", {"n": 1})
+    used = {call[0] for call in socket.mock_calls} & {
+        "send_text", "send_str", "send", "send_json"
+    }  # fmt: skip
+    assert used == ({meant} if meant else set())
+    assert len(manager) == 1
+
+
+async def test_what_is_no_mock_is_taken_in_the_usual_order() -> None:
+    class Both(SyncSocket):
+        async def send_json(self, data: object) -> None:
+            raise AssertionError("send_text comes first")
+
+    manager = get_websocket_manager("ann")
+    socket = Both()
+    manager.add_connection(socket)
+    assert await manager.emit_event("x", {})
+    assert socket.types == ["x"]
 
 
 def test_without_a_loop_it_says_so() -> None:

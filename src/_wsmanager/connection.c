@@ -8,8 +8,24 @@
 #include "compat.h"
 #include "counters.h"
 
+/* What inspect.iscoroutinefunction() says. */
 static int
-connection_method(WsmState *state, PyObject *websocket)
+connection_is_async(PyObject *method)
+{
+    PyObject *inspect = PyImport_ImportModule("inspect"), *answer = NULL;
+    if (inspect != NULL) {
+        answer =
+            PyObject_CallMethod(inspect, "iscoroutinefunction", "O", method);
+        Py_DECREF(inspect);
+    }
+    int is = answer == NULL ? -1 : PyObject_IsTrue(answer);
+    Py_XDECREF(answer);
+    return is;
+}
+
+/* The first usable method of those that are looked at; 0: none is. */
+static int
+connection_first_method(WsmState *state, PyObject *websocket, bool only_async)
 {
     for (int i = WSM_SEND_TEXT; i <= WSM_SEND_JSON; i++) {
         PyObject *method;
@@ -17,11 +33,40 @@ connection_method(WsmState *state, PyObject *websocket)
                                      &method) < 0) {
             return -1;
         }
-        bool usable = method != NULL && PyCallable_Check(method);
-        Py_XDECREF(method);
-        if (usable) {
-            return i;
+        int usable = method != NULL && PyCallable_Check(method);
+        if (usable && only_async) {
+            usable = connection_is_async(method);
         }
+        Py_XDECREF(method);
+        if (usable != 0) {
+            return usable < 0 ? -1 : i;
+        }
+    }
+    return 0;
+}
+
+/* A mock has every method: the one meant is the one that can be awaited. */
+static int
+connection_mock_method(WsmState *state, PyObject *websocket)
+{
+    PyTypeObject *mock = wsm_loaded_type("unittest.mock", "NonCallableMock");
+    int method = PyErr_Occurred() ? -1 : 0;
+    if (mock != NULL && PyObject_TypeCheck(websocket, mock)) {
+        method = connection_first_method(state, websocket, true);
+    }
+    Py_XDECREF(mock);
+    return method;
+}
+
+static int
+connection_method(WsmState *state, PyObject *websocket)
+{
+    int method = connection_mock_method(state, websocket);
+    if (method == 0) {
+        method = connection_first_method(state, websocket, false);
+    }
+    if (method != 0) {
+        return method;
     }
     if (PyCallable_Check(websocket)) {
         return WSM_SEND_CALL;
