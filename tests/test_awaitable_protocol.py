@@ -9,6 +9,7 @@ import inspect
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -339,6 +340,44 @@ async def test_the_iterator_of_await() -> None:
     with pytest.raises(StopIteration) as stop:
         next(iterator)
     assert stop.value.value is get_websocket_manager("ann")
+
+
+def stop_of(acquire: Any) -> StopIteration:
+    try:
+        next(acquire.__await__())
+    except StopIteration as stop:
+        return stop
+    raise AssertionError("it suspended")
+
+
+MARKS: dict[str, Callable[[StopIteration], object]] = {
+    "an attribute": lambda stop: setattr(stop, "mark", 1),
+    "arguments": lambda stop: setattr(stop, "args", ("mark",)),
+    "a note": lambda stop: setattr(stop, "__notes__", ["mark"]),
+    "no context": lambda stop: setattr(stop, "__suppress_context__", True),
+    "a cause": lambda stop: setattr(stop, "__cause__", KeyError("mark")),
+    "its dict": vars,
+}
+
+
+@pytest.mark.parametrize("what", MARKS)
+async def test_the_end_of_a_wait_carries_nothing_of_an_earlier_one(what: str) -> None:
+    """Where one is raised again, as from 3.12 on, it is as good as new."""
+    manager = get_websocket_manager("ann")
+    acquire = get_websocket_manager_async("ann")
+    stop = stop_of(acquire)
+    kept = MARKS[what](stop)
+    stop.__traceback__ = None
+    del stop
+    del acquire
+    for _ in range(2):
+        stop = stop_of(get_websocket_manager_async("ann"))
+        assert stop.value is manager
+        assert "mark" not in stop.args
+        assert vars(stop) == {}
+        assert vars(stop) is not kept
+        assert (stop.__cause__, stop.__suppress_context__) == (None, False)
+        del stop
 
 
 async def test_used_by_a_legacy_generator_coroutine() -> None:

@@ -32,15 +32,24 @@ wsm_raise_stop(PyObject *value)
     }
 }
 
+/* Nobody else holds it, and whoever caught it left nothing on it: notes and
+ * attributes are in its dict. */
+static bool
+results_is_as_new(PyStopIterationObject *stop)
+{
+    return Py_REFCNT(stop) == 1 && stop->value == NULL && stop->dict == NULL &&
+           stop->args != NULL && PyTuple_GET_SIZE(stop->args) == 0 &&
+           stop->traceback == NULL && stop->context == NULL &&
+           stop->cause == NULL && !stop->suppress_context;
+}
+
 /* Where the interpreter raises instances as they are and one thread runs at
  * a time, a StopIteration that nobody else holds is as good as new. */
 static PyStopIterationObject *
 results_stop(WsmState *state)
 {
     PyStopIterationObject *stop = (PyStopIterationObject *)state->stop;
-    if (stop != NULL && Py_REFCNT(stop) == 1 && stop->value == NULL &&
-        stop->traceback == NULL && stop->context == NULL &&
-        stop->cause == NULL) {
+    if (stop != NULL && results_is_as_new(stop)) {
         return stop;
     }
     PyObject *none = PyTuple_New(0);
