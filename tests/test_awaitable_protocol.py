@@ -506,6 +506,28 @@ async def test_cancelling_the_waiter_does_not_recall_the_event() -> None:
     await eventually(lambda: hanging.types == ["x"])
 
 
+async def test_a_receipt_stands_where_a_bool_did() -> None:
+    """``if await manager.send_to_thread(...) == True`` is in the code that is there."""
+    manager = get_websocket_manager("ann")
+    manager.add_connection(StarletteSocket(), thread_id="chat")
+    for thread, taken in (("chat", True), ("empty", False)):
+        delivery = manager.send_to_thread(thread, {"type": "x"})
+        for thing in (delivery, await delivery, delivery.receipt):
+            assert (thing == taken) is True
+            assert (thing != taken) is False
+            assert (thing == (not taken)) is False
+            assert (taken == thing) is True
+            assert thing in (taken, "x")
+            assert thing == thing
+            for other in (await delivery, int(taken), float(taken), str(taken), None, [], ...):
+                assert thing != other
+                assert (thing == other) is False
+            assert {thing: 1}[thing] == 1
+            assert hash(thing) == object.__hash__(thing)
+            with pytest.raises(TypeError):
+                thing < True  # noqa: B015
+
+
 async def test_dropped_deliveries_are_silent() -> None:
     manager = get_websocket_manager("ann")
     manager.add_connection(StarletteSocket())

@@ -193,6 +193,8 @@ static PyType_Slot delivery_slots[] = {
     {Py_tp_dealloc, delivery_dealloc},
     {Py_tp_traverse, delivery_traverse},
     {Py_tp_repr, delivery_repr},
+    {Py_tp_hash, wsm_truth_hash},
+    {Py_tp_richcompare, wsm_truth_richcompare},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, delivery_iternext},
     {Py_am_await, PyObject_SelfIter},

@@ -44,7 +44,7 @@ results_is_as_new(PyStopIterationObject *stop)
 }
 
 /* Where the interpreter raises instances as they are and one thread runs at
- * a time, a StopIteration that nobody else holds is as good as new. */
+ * a time, a StopIteration may be raised again. */
 static PyStopIterationObject *
 results_stop(WsmState *state)
 {
@@ -91,23 +91,58 @@ wsm_stop_forget(WsmState *state)
     }
 }
 
-void
+int
 wsm_raise_thrown(PyObject *const *args, Py_ssize_t nargs)
 {
+    PyObject *value = nargs > 1 ? args[1] : Py_None;
+
     if (nargs < 1 || nargs > 3) {
         PyErr_SetString(PyExc_TypeError,
                         "throw() takes an exception: typ, val=None, tb=None");
+        return -1;
     }
-    else if (PyExceptionInstance_Check(args[0])) {
-        PyErr_SetObject((PyObject *)Py_TYPE(args[0]), args[0]);
+    if (nargs == 3 && args[2] != Py_None && !PyTraceBack_Check(args[2])) {
+        PyErr_SetString(PyExc_TypeError,
+                        "throw() third argument must be a traceback object");
+        return -1;
     }
-    else if (PyExceptionClass_Check(args[0])) {
-        PyErr_SetObject(args[0], nargs > 1 ? args[1] : Py_None);
+    if (PyExceptionClass_Check(args[0])) {
+        PyErr_SetObject(args[0], value);
+        return 0;
     }
-    else {
+    if (!PyExceptionInstance_Check(args[0])) {
         PyErr_SetString(PyExc_TypeError,
                         "exceptions must derive from BaseException");
+        return -1;
     }
+    if (value != Py_None) {
+        PyErr_SetString(PyExc_TypeError,
+                        "instance exception may not have a separate value");
+        return -1;
+    }
+    PyErr_SetObject((PyObject *)Py_TYPE(args[0]), args[0]);
+    return 0;
+}
+
+/* -- what stands for a truth --------------------------------------------- */
+
+PyObject *
+wsm_truth_richcompare(PyObject *op, PyObject *other, int how)
+{
+    if (!PyBool_Check(other) || (how != Py_EQ && how != Py_NE)) {
+        Py_RETURN_NOTIMPLEMENTED;
+    }
+    int is = PyObject_IsTrue(op);
+    if (is < 0) {
+        return NULL;
+    }
+    return PyBool_FromLong((is == (other == Py_True)) == (how == Py_EQ));
+}
+
+Py_hash_t
+wsm_truth_hash(PyObject *op)
+{
+    return PyBaseObject_Type.tp_hash(op);
 }
 
 /* -- Receipt ------------------------------------------------------------- */
@@ -231,6 +266,8 @@ static PyType_Slot receipt_slots[] = {
     {Py_tp_dealloc, receipt_dealloc},
     {Py_tp_traverse, receipt_traverse},
     {Py_tp_repr, receipt_repr},
+    {Py_tp_hash, wsm_truth_hash},
+    {Py_tp_richcompare, wsm_truth_richcompare},
     {Py_tp_getset, receipt_getset},
     {Py_nb_bool, receipt_bool},
     {0, NULL},

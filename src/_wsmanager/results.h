@@ -28,8 +28,14 @@ void wsm_raise_stop_fast(WsmState *state, PyObject *value);
 /* The value of the last such instance has been taken: let go of it. */
 void wsm_stop_forget(WsmState *state);
 
-/* Raise what a throw(typ, val=None, tb=None) was given (PEP 342). */
-void wsm_raise_thrown(PyObject *const *args, Py_ssize_t nargs);
+/* Raise what a throw(typ, val=None, tb=None) was given (PEP 342): 0; -1 with
+ * the caller's TypeError if that is no exception. */
+int wsm_raise_thrown(PyObject *const *args, Py_ssize_t nargs);
+
+/* tp_richcompare of what may stand where a bool did: equal to the bool of its
+ * own truth, else itself only. tp_hash, by identity, goes with it. */
+PyObject *wsm_truth_richcompare(PyObject *op, PyObject *other, int how);
+Py_hash_t wsm_truth_hash(PyObject *op);
 
 extern PyType_Spec wsm_receipt_spec;
 extern PyType_Spec wsm_answer_spec;
