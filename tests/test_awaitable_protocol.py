@@ -291,6 +291,102 @@ async def test_throw_of_what_is_no_exception(wrong: Any) -> None:
     acquire.close()
 
 
+@pytest.mark.parametrize(
+    "error", [ValueError("mine"), KeyError("mine"), asyncio.TimeoutError(), RuntimeError("mine")]
+)
+async def test_what_a_caller_throws_into_the_wait_is_raised(error: Exception) -> None:
+    """It is no word of the check, which goes: nobody waits for it any more."""
+    check = Steps(100)
+    wsmanager.configure(availability_check=check)
+    acquire = get_websocket_manager_async("ann")
+    acquire.send(None)
+    await turns(3)
+    with pytest.raises(type(error)) as caught:
+        acquire.throw(error)
+    assert caught.value is error
+    with pytest.raises(RuntimeError, match="already awaited"):
+        acquire.send(None)
+    await turns(10)
+    assert check.cancelled_at is not None
+    assert wsmanager.get_manager_registry_status()["total_registered_managers"] == 0
+
+
+async def test_what_a_caller_throws_through_a_coroutine_is_raised() -> None:
+    wsmanager.configure(availability_check=Steps(100))
+
+    async def caller() -> object:
+        return await get_websocket_manager_async("ann")
+
+    coroutine = caller()
+    coroutine.send(None)
+    with pytest.raises(ValueError, match="mine"):
+        coroutine.throw(ValueError("mine"))
+    assert wsmanager.get_manager_registry_status()["total_registered_managers"] == 0
+
+
+async def test_what_a_caller_throws_leaves_the_others_waiting() -> None:
+    check = Steps(20)
+    wsmanager.configure(availability_check=check)
+    task = asyncio.create_task(get_websocket_manager_async("ann"))
+    await turns(1)
+    acquire = get_websocket_manager_async("ann")
+    acquire.send(None)
+    with pytest.raises(ValueError):
+        acquire.throw(ValueError("mine"))
+    assert (await asyncio.wait_for(task, 5)).service_available is True
+    assert check.cancelled_at is None
+
+
+async def test_what_a_caller_throws_once_the_check_has_ended_is_raised() -> None:
+    """Also then it is the caller's: the check ended well."""
+    wsmanager.configure(availability_check=Steps(1))
+    acquire = get_websocket_manager_async("ann")
+    future = acquire.send(None)
+    await eventually(future.done)
+    with pytest.raises(ValueError):
+        acquire.throw(ValueError("mine"))
+
+
+async def test_a_check_whose_error_the_loop_throws_is_a_failed_check() -> None:
+    """The core's own rule, for a check that nothing bounds: its error is no caller's."""
+
+    async def check() -> bool:
+        await asyncio.sleep(0)
+        raise ValueError("the check's")
+
+    wsmanager._wsmanager._configure(availability_check=check)  # type: ignore[attr-defined]
+    try:
+        assert (await get_websocket_manager_async("ann")).service_available is False
+    finally:
+        wsmanager._wsmanager._configure(availability_check=None)  # type: ignore[attr-defined]
+
+
+NO_THROW: dict[str, tuple[Any, ...]] = {
+    "a number": (42,),
+    "nothing": (),
+    "a value beside an exception": (ValueError("a"), 5),
+    "no traceback": (ValueError, None, 5),
+    "four": (ValueError, None, None, None),
+}
+
+
+@pytest.mark.filterwarnings("ignore:the .*signature of throw:DeprecationWarning")
+@pytest.mark.parametrize("what", NO_THROW)
+async def test_what_cannot_be_thrown_changes_nothing(what: str) -> None:
+    """As with a coroutine: TypeError for the caller, and it goes on."""
+    wsmanager.configure(availability_check=Steps(2))
+    acquire = get_websocket_manager_async("ann")
+    with pytest.raises(TypeError):
+        acquire.throw(*NO_THROW[what])
+    future = acquire.send(None)
+    with pytest.raises(TypeError):
+        acquire.throw(*NO_THROW[what])
+    await eventually(future.done)
+    with pytest.raises(StopIteration) as stop:
+        acquire.send(None)
+    assert stop.value.value.service_available is True
+
+
 async def test_the_first_send_must_be_none() -> None:
     acquire = get_websocket_manager_async("ann")
     with pytest.raises(TypeError):
@@ -332,6 +428,51 @@ async def test_two_awaiters_of_one_acquire() -> None:
     results = await asyncio.gather(wait(), wait(), return_exceptions=True)
     kinds = sorted(type(result).__name__ for result in results)
     assert kinds == ["RuntimeError", "UnifiedWebSocketManager"]
+
+
+@pytest.mark.parametrize("second", ["awaits", "is a task", "sends"])
+async def test_a_second_awaiter_is_refused_and_the_first_goes_on(second: str) -> None:
+    """At once, so that a second one that is cancelled takes nothing from the first."""
+    check = Steps(10)
+    wsmanager.configure(availability_check=check)
+    acquire = get_websocket_manager_async("ann")
+
+    async def wait() -> object:
+        return await acquire
+
+    first = asyncio.create_task(wait())
+    await turns(3)
+    assert not first.done()
+    if second == "sends":
+        with pytest.raises(RuntimeError, match="being awaited already"):
+            acquire.send(None)
+    else:
+        task = asyncio.create_task(wait() if second == "awaits" else acquire)
+        await turns(1)
+        task.cancel()
+        await asyncio.wait([task])
+        assert not task.cancelled()
+        with pytest.raises(RuntimeError, match="being awaited already"):
+            await task
+    manager = await asyncio.wait_for(first, 5)
+    assert manager is get_websocket_manager("ann")
+    assert manager.service_available is True
+    assert check.cancelled_at is None
+
+
+async def test_a_delegating_generator_and_steps_by_hand_still_work() -> None:
+    wsmanager.configure(availability_check=Steps(2))
+
+    def delegate(acquire: Any) -> Any:
+        return (yield from acquire.__await__())
+
+    for acquire in (get_websocket_manager_async("ann"), get_websocket_manager_async("bob")):
+        generator = delegate(acquire)
+        future = generator.send(None)
+        await eventually(future.done)
+        with pytest.raises(StopIteration) as stop:
+            generator.send(None)
+        assert stop.value.value.service_available is True
 
 
 async def test_the_iterator_of_await() -> None:

@@ -120,14 +120,21 @@ acquire_finish(WsmAcquire *self, bool available, PyObject **result)
     return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
 }
 
+/* A caller's own, thrown in, or one that is for nobody to take: raised. */
+static PySendResult
+acquire_fail(WsmAcquire *self)
+{
+    self->over = true;
+    return PYGEN_ERROR;
+}
+
 /* The check, which must not raise, raised. */
 static PySendResult
 acquire_check_failed(WsmAcquire *self, PyObject **result)
 {
     if (!PyErr_ExceptionMatches(PyExc_Exception) ||
         PyErr_ExceptionMatches(self->state->asyncio.cancelled_error)) {
-        self->over = true;
-        return PYGEN_ERROR;
+        return acquire_fail(self);
     }
     PyObject *error = wsm_error_take();
     PyObject *fields = Py_BuildValue("{s:O}", "error", error);
@@ -136,6 +143,36 @@ acquire_check_failed(WsmAcquire *self, PyObject **result)
     Py_XDECREF(error);
     PyErr_Clear();
     return acquire_finish(self, false, result);
+}
+
+/* Whether what is raised is what the check ended with: a loop throws that
+ * into us, and a caller may throw anything. */
+static bool
+acquire_is_of_check(WsmAcquire *self, PyObject *task)
+{
+    PyObject *error = wsm_error_take();
+    PyObject *ended =
+        PyObject_CallMethodNoArgs(task, self->state->names.exception);
+    bool is = ended == error;
+    Py_XDECREF(ended);
+    wsm_error_restore(error); /* over that of a check that has not ended */
+    return is;
+}
+
+/* Until the check has ended the loop does not step us: who does is a second
+ * awaiter. */
+static int
+acquire_may_step(WsmAcquire *self)
+{
+    PyObject *task = wsm_slot_take(&self->task);
+    if (task == NULL) {
+        return 1;
+    }
+    PyObject *done = PyObject_CallMethodNoArgs(task, self->state->names.done);
+    int may = done == NULL ? -1 : PyObject_IsTrue(done);
+    Py_XDECREF(done);
+    self->task = task;
+    return may;
 }
 
 /* What inner gave, as what we give. inner is owned by the C stack while it
@@ -149,9 +186,15 @@ acquire_stepped(WsmAcquire *self, PyObject *inner, PySendResult how,
         return PYGEN_NEXT;
     }
     Py_DECREF(inner);
-    acquire_leave(self);
+    PyObject *task = wsm_slot_take(&self->task);
+    bool failed =
+        how == PYGEN_ERROR && task != NULL && acquire_is_of_check(self, task);
+    if (task != NULL) {
+        wsm_check_leave(self->state, task);
+    }
     if (how == PYGEN_ERROR) {
-        return acquire_check_failed(self, result);
+        return failed ? acquire_check_failed(self, result)
+                      : acquire_fail(self);
     }
     int available = PyObject_IsTrue(*result);
     Py_CLEAR(*result);
@@ -223,6 +266,11 @@ acquire_step(WsmAcquire *self, PyObject *value, PyObject **result)
     if (inner == NULL) {
         return acquire_refuse_second();
     }
+    int may = acquire_may_step(self);
+    if (may <= 0) {
+        self->inner = inner;
+        return may < 0 ? PYGEN_ERROR : acquire_refuse_second();
+    }
     PySendResult how = PyIter_Send(inner, value, result);
     return acquire_stepped(self, inner, how, result);
 }
@@ -243,6 +291,18 @@ acquire_give(PySendResult how, PyObject *result)
         Py_CLEAR(result);
     }
     return result;
+}
+
+/* As a coroutine's: refused while one waits. */
+static PyObject *
+acquire_await(PyObject *op)
+{
+    WsmAcquire *self = (WsmAcquire *)op;
+    if (self->started && !self->over) {
+        acquire_refuse_second();
+        return NULL;
+    }
+    return Py_NewRef(op);
 }
 
 /* What await itself calls on 3.12 and later. */
@@ -285,9 +345,12 @@ static PyObject *
 acquire_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 {
     WsmAcquire *self = (WsmAcquire *)op;
-    PyObject *inner = wsm_slot_take(&self->inner), *result;
+    PyObject *inner, *result;
 
-    wsm_raise_thrown(args, nargs);
+    if (wsm_raise_thrown(args, nargs) < 0) {
+        return NULL;
+    }
+    inner = wsm_slot_take(&self->inner);
     self->started = true;
     if (inner == NULL || self->over) {
         self->over = true;
@@ -458,7 +521,7 @@ static PyType_Slot acquire_slots[] = {
     {Py_tp_getattro, acquire_getattro},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, acquire_iternext},
-    {Py_am_await, PyObject_SelfIter},
+    {Py_am_await, acquire_await},
     {Py_am_send, acquire_am_send},
     {Py_tp_methods, acquire_methods},
     {0, NULL},

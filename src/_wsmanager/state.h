@@ -20,7 +20,7 @@
     X(__dataclass_fields__) X(__module__) X(__name__) X(__str__)           \
     X(client_state) X(application_state) X(closed) X(name) X(ack)          \
     X(_connections) X(error_message) X(get_loop) X(_closing) X(_buffer)    \
-    X(_sock) X(close_code)
+    X(_sock) X(close_code) X(exception)
 
 typedef struct WsmNames {
 #define WSM_NAME_FIELD(name) PyObject *name;
