@@ -255,6 +255,51 @@ async def test_a_check_that_asks_for_managers_itself() -> None:
     assert (await asyncio.wait_for(get_websocket_manager_async("ann"), 5)).user_id == "ann"
 
 
+def spawn(get: Callable[[str], Any]) -> Any:
+    async def call() -> Any:
+        return await get("inner")
+
+    return asyncio.create_task(call())
+
+
+INNER: dict[str, Callable[[Callable[[str], Any]], Any]] = {
+    "awaited": lambda get: get("inner"),
+    "of its own user": lambda get: get("ann"),
+    "in a task": spawn,
+    "as a task": lambda get: asyncio.create_task(get("inner")),
+    "with a time limit": lambda get: asyncio.wait_for(get("inner"), 5),
+}
+
+
+@pytest.mark.parametrize("how", INNER)
+@pytest.mark.parametrize("eager", [False, True], ids=["", "eager tasks"])
+async def test_a_check_that_awaits_managers_itself(how: str, eager: bool) -> None:
+    """For what it asks for itself there is no check to wait for."""
+    if eager and not hasattr(asyncio, "eager_task_factory"):
+        pytest.skip("eager tasks came with 3.12")
+    started = 0
+    inner: list[UnifiedWebSocketManager] = []
+
+    async def check() -> bool:
+        nonlocal started
+        started += 1
+        inner.append(await INNER[how](get_websocket_manager_async))
+        return False
+
+    configure(check, availability_timeout=3)
+    loop = asyncio.get_running_loop()
+    if eager:
+        loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]
+    before = time.monotonic()
+    outer = await asyncio.wait_for(get_websocket_manager_async("ann"), 10)
+    assert time.monotonic() - before < 2, "it waited for itself"
+    assert (started, len(inner)) == (1, 1)
+    assert inner[0].service_available is True
+    assert outer.service_available is (outer is inner[0])
+    assert (await get_websocket_manager_async("carol")).service_available is False
+    assert started == 2, "the callers of a check are not within it"
+
+
 async def test_two_loops_do_not_wait_for_each_others_future(loop_thread: LoopThread) -> None:
     """Each loop runs its own check; a future of one loop is never awaited on another."""
     check = configure(Check(True, held=True))

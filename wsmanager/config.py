@@ -79,6 +79,7 @@ def configure(
         it makes a manager; a false result, an error or a timeout makes the
         manager with ``service_available=False``, with one warning on the
         logger ``wsmanager.registry``. ``None`` (the start): nothing to wait for.
+        Managers that the check itself asks for are made at once, as available.
     :param availability_timeout: seconds the check may take (2).
     :param envelope: how the data of an event is laid into its JSON:
         ``"payload"`` (the start) or ``"data"``: under that name; ``"mixed"``:
@@ -178,6 +179,7 @@ def _bounded(check: AvailabilityCheck, timeout: float) -> Callable[[], Awaitable
     """*check* as the core calls it: bounded in time, and never an error."""
 
     async def available() -> bool:
+        core._checking.set(True)  # of this task and of all that it starts
         finished = await within(timeout, _called(check))
         if finished is None:
             warn_unavailable(f"took longer than {timeout:g} seconds")

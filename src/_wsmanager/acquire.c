@@ -213,6 +213,30 @@ acquire_refuse_second(void)
     return PYGEN_ERROR;
 }
 
+/* The check to wait for, a new reference. NULL, with or without an exception:
+ * there is none, and none within a check, which would wait for itself. */
+static PyObject *
+acquire_check(WsmState *state)
+{
+    PyObject *checking;
+    if (PyContextVar_Get(state->checking, NULL, &checking) < 0) {
+        return NULL;
+    }
+    Py_DECREF(checking); /* True or False: they stay */
+    return checking == Py_True
+               ? NULL
+               : wsm_settings_object(state,
+                                     &state->settings.availability_check);
+}
+
+/* A miss without a check to wait for. */
+static PySendResult
+acquire_at_once(WsmAcquire *self, PyObject **result)
+{
+    return PyErr_Occurred() ? acquire_fail(self)
+                            : acquire_finish(self, true, result);
+}
+
 static PySendResult
 acquire_begin(WsmAcquire *self, PyObject **result)
 {
@@ -233,13 +257,9 @@ acquire_begin(WsmAcquire *self, PyObject **result)
         *result = (PyObject *)found;
         return PYGEN_RETURN;
     }
-    if (PyErr_Occurred()) {
-        return PYGEN_ERROR;
-    }
-    PyObject *check =
-        wsm_settings_object(state, &state->settings.availability_check);
+    PyObject *check = PyErr_Occurred() ? NULL : acquire_check(state);
     if (check == NULL) {
-        return acquire_finish(self, true, result);
+        return acquire_at_once(self, result);
     }
     PyObject *inner = acquire_wait(self, check);
     Py_DECREF(check);

@@ -481,7 +481,7 @@ module_publish(WsmState *state, PyObject *module)
             return -1;
         }
     }
-    return 0;
+    return PyModule_AddObjectRef(module, "_checking", state->checking);
 }
 
 static void

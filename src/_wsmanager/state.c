@@ -241,8 +241,9 @@ wsm_state_init(WsmState *state, PyObject *module)
     state->spawned = PySet_New(NULL);
     state->checks = PyDict_New();
     state->context_names = PyTuple_Pack(1, state->names.context);
+    state->checking = PyContextVar_New("wsmanager_checking", Py_False);
     return state->spawned == NULL || state->checks == NULL ||
-                   state->context_names == NULL
+                   state->context_names == NULL || state->checking == NULL
                ? -1
                : 0;
 }
@@ -252,7 +253,7 @@ wsm_state_init(WsmState *state, PyObject *module)
     X(asyncio.get_running_loop) X(asyncio.swap_current_task)               X(asyncio.current_tasks)   \
     X(asyncio.shield) X(asyncio.cancelled_error) \
     X(settle_future) X(spawn) X(spawned) X(check_done)               \
-    X(checks)  X(stop) X(context_names)     \
+    X(checks)  X(stop) X(context_names) X(checking)    \
     X(settings.envelope_callable) X(settings.coalesce_key)                \
     X(settings.availability_check)
 

@@ -119,6 +119,7 @@ typedef struct WsmState {
     PyObject *checks; /* owned dict: address of a loop to its check's task */
     PyObject *spawned; /* owned set: tasks of ours that still run */
     PyObject *context_names; /* owned: ("context",), for call_soon() */
+    PyObject *checking; /* owned contextvar: True within a check */
     PyObject *stop; /* owned or NULL: a StopIteration to use again */
     PyObject *spare_acquire; /* memory of one, or NULL */
     WsmLock lock; /* guards changes of settings, and their objects */
