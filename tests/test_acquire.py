@@ -7,6 +7,7 @@ import gc
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -415,10 +416,59 @@ def test_many_loops_and_threads_all_finish(fast_switches: None) -> None:
 # -- limits and lifetime --------------------------------------------------------
 
 
+class Held:
+    """Something that a stranded check holds."""
+
+
+def strand() -> weakref.ref[Held]:
+    """A loop that is closed while a caller waits for its check; what only that check holds."""
+    held = Held()
+
+    async def check(held: Held = held) -> bool:
+        await asyncio.Event().wait()
+        return held is not None
+
+    async def main() -> None:
+        task = asyncio.create_task(get_websocket_manager_async("ann"))
+        await turns()
+        assert not task.done()
+
+    configure(check, availability_timeout=60)
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    loop.close()
+    return weakref.ref(held)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("end", ["the next check", "a reset"])
+def test_the_check_of_a_closed_loop_is_forgotten(end: str) -> None:
+    stranded = [strand() for _ in range(3)]
+    configure(Check())
+    if end == "a reset":
+        wsmanager.reset_manager_registry()
+    else:
+        manager = asyncio.run(get_websocket_manager_async("ann"))
+        assert manager.service_available is True
+    gc.collect()
+    assert [ref() for ref in stranded] == [None] * 3
+
+
+async def test_a_reset_leaves_the_checks_of_open_loops(loop_thread: LoopThread) -> None:
+    check = configure(Check(held=True))
+    task = asyncio.create_task(get_websocket_manager_async("ann"))
+    await eventually(lambda: check.started)
+    wsmanager.reset_manager_registry()
+    second = asyncio.create_task(get_websocket_manager_async("ann"))
+    await turns(10)
+    check.release()
+    assert await asyncio.wait_for(task, 5) is await asyncio.wait_for(second, 5)
+    assert check.started == 1
+
+
 async def test_the_manager_is_freed_with_its_last_holder() -> None:
     """The awaitable keeps nothing alive once it has answered."""
-    import weakref
-
     wsmanager.configure(idle_ttl=0.0)
     acquire = get_websocket_manager_async("ann")
     alive = weakref.ref(await acquire)

@@ -1,12 +1,14 @@
 /* One availability check a loop, shared by all who wait there: a task of its
  * own, so a caller that is cancelled takes nothing from the others.
- * Invariant: checks has an entry for each that runs and is wanted. */
+ * Invariant: checks has an entry for each that runs and is wanted; one whose
+ * loop was closed meanwhile stays until the next begins. */
 #include "check.h"
 
 #include "compat.h"
 
-/* checks: address of a loop to [the check's task, how many wait for it]. */
-static PyObject *
+/* checks: address of a loop to [the check's task, how many wait for it, the
+ * loop]. */
+static int
 check_forget(WsmState *state, PyObject *task)
 {
     PyObject *items = PyDict_Items(state->checks);
@@ -20,13 +22,37 @@ check_forget(WsmState *state, PyObject *task)
         }
     }
     Py_XDECREF(items);
-    return items == NULL ? NULL : Py_NewRef(Py_None);
+    return items == NULL ? -1 : 0;
 }
 
 PyObject *
 wsm_check_done(PyObject *module, PyObject *task)
 {
-    return check_forget(wsm_state_of(module), task);
+    if (check_forget(wsm_state_of(module), task) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+int
+wsm_check_sweep(WsmState *state)
+{
+    PyObject *entries = PyDict_Values(state->checks);
+    Py_ssize_t count = entries == NULL ? 0 : PyList_GET_SIZE(entries);
+    int result = entries == NULL ? -1 : 0;
+
+    for (Py_ssize_t i = 0; result == 0 && i < count; i++) {
+        PyObject *entry = PyList_GET_ITEM(entries, i);
+        PyObject *closed = PyObject_CallMethodNoArgs(PyList_GET_ITEM(entry, 2),
+                                                     state->names.is_closed);
+        result = closed == NULL ? -1 : PyObject_IsTrue(closed);
+        Py_XDECREF(closed);
+        if (result > 0) {
+            result = check_forget(state, PyList_GET_ITEM(entry, 0));
+        }
+    }
+    Py_XDECREF(entries);
+    return result;
 }
 
 /* Add n to the waiters of an entry; how many there are then, -1 on error. */
@@ -72,10 +98,8 @@ wsm_check_leave(WsmState *state, PyObject *task)
     if (entry != NULL) {
         long waiting = check_count(entry, -1);
         PyObject *result = NULL;
-        if (waiting == 0) {
-            /* Out of the table first: who comes now starts another. */
-            result = check_forget(state, task);
-            Py_XDECREF(result);
+        /* Out of the table first: who comes now starts another. */
+        if (waiting == 0 && check_forget(state, task) == 0) {
             result = PyObject_CallMethodNoArgs(task, state->names.cancel);
         }
         if (waiting < 0 || (waiting == 0 && result == NULL)) {
@@ -91,10 +115,10 @@ wsm_check_leave(WsmState *state, PyObject *task)
 static PyObject *
 check_start(WsmState *state, PyObject *loop, PyObject *key, PyObject *check)
 {
-    PyObject *task = NULL, *result = NULL;
-    PyObject *coroutine = PyObject_CallNoArgs(check);
+    PyObject *task = NULL, *result = NULL, *coroutine;
 
-    if (coroutine == NULL) {
+    if (wsm_check_sweep(state) < 0 ||
+        (coroutine = PyObject_CallNoArgs(check)) == NULL) {
         return NULL;
     }
     task =
@@ -103,7 +127,7 @@ check_start(WsmState *state, PyObject *loop, PyObject *key, PyObject *check)
     if (task == NULL) {
         return NULL;
     }
-    PyObject *entry = Py_BuildValue("[Oi]", task, 0);
+    PyObject *entry = Py_BuildValue("[OiO]", task, 0, loop);
     if (entry == NULL) {
         goto failed;
     }

@@ -13,6 +13,10 @@ PyObject *wsm_check_join(WsmState *state, PyObject *check);
  * cancelled. Never fails. */
 void wsm_check_leave(WsmState *state, PyObject *task);
 
+/* Forget the checks whose loop was closed, which never end. -1 with an
+ * exception. May run Python. */
+int wsm_check_sweep(WsmState *state);
+
 /* A check's done callback. */
 PyObject *wsm_check_done(PyObject *module, PyObject *task);
 

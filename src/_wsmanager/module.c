@@ -146,7 +146,8 @@ module_reset(PyObject *module, PyObject *Py_UNUSED(ignored))
     WsmState *state = wsm_state_of(module);
     PyObject *connections = PyDict_Values(state->registry->sockets);
 
-    if (connections == NULL) {
+    if (wsm_check_sweep(state) < 0 ||
+        (connections = PyDict_Values(state->registry->sockets)) == NULL) {
         return NULL;
     }
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(connections); i++) {
