@@ -159,6 +159,53 @@ async def test_from_the_repr_and_the_hash_of_a_socket() -> None:
     await manager.emit_event("x", {})
 
 
+REPLACING = """
+import gc
+import wsmanager
+
+manager = wsmanager.get_websocket_manager("ann")
+
+class Evil:
+    def __init__(self, meant):
+        self.meant = meant
+
+    def __hash__(self):
+        return hash("_connections")
+
+    def __eq__(self, other):
+        if self.meant is not None:
+            self.meant = None
+            manager.__dict__ = {}
+            gc.collect()
+            junk = [{n: n} for n in range(1000)]
+        return False
+
+def look():
+    return manager._connections
+
+def put():
+    manager._connections = {"mine": 1}
+
+def drop():
+    del manager._connections
+
+for action in (look, put, drop):
+    for more in range(0, 40, 13):
+        manager.__dict__ = {Evil(action): 1, **{str(n): n for n in range(more)}}
+        action()
+        manager.__dict__ = {}
+        assert manager._connections == {}
+manager._connections = {"mine": 1}
+assert manager._connections == {"mine": 1}
+del manager._connections
+assert manager._connections == {}
+"""
+
+
+def test_from_a_comparison_that_replaces_the_dict(isolated: Callable[..., Any]) -> None:
+    isolated(REPLACING, env={"PYTHONMALLOC": "debug"})
+
+
 async def test_from_the_report_hook(caplog: pytest.LogCaptureFixture) -> None:
     """A logging handler that emits: the classic way to recurse without end."""
     import logging
