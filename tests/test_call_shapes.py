@@ -7,8 +7,10 @@ import copy
 import inspect
 import json
 import pickle
+import pydoc
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import create_autospec
 
 import msgspec
 import pytest
@@ -26,6 +28,7 @@ from wsmanager import (
     get_websocket_manager,
     get_websocket_manager_async,
 )
+from wsmanager import _wsmanager as core
 
 Call = Callable[[UnifiedWebSocketManager], Any]
 
@@ -425,6 +428,48 @@ def test_code_that_asks_whether_to_await(name: str) -> None:
 def test_every_method_is_documented(name: str) -> None:
     doc = getattr(UnifiedWebSocketManager, name).__doc__
     assert doc and len(doc) > 20
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["emit_event", "send_event", "emit_critical_event", "send_to_user", "send_error",
+     "send_error_to_user"],
+)  # fmt: skip
+async def test_methods_of_several_shapes_have_a_signature(wire: Wire, name: str) -> None:
+    """One that takes all of the shapes; what reads signatures, as mocks and help() do, can."""
+    bound = inspect.signature(getattr(wire.manager, name))
+    assert [p.kind for p in bound.parameters.values()] == [
+        inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD,
+    ]  # fmt: skip
+    assert "self" in inspect.signature(getattr(UnifiedWebSocketManager, name)).parameters
+    assert "$self" not in getattr(wire.manager, name).__doc__
+    mock = create_autospec(wire.manager)
+    getattr(mock, name)("a", {"b": 1}, x=1)
+    getattr(mock, name).assert_called_once_with("a", {"b": 1}, x=1)
+    assert f"{name}(self, /, *args, **kwargs)" in pydoc.render_doc(
+        UnifiedWebSocketManager, renderer=pydoc.plaintext
+    )
+
+
+def test_types_go_by_their_own_name() -> None:
+    """In the interpreter's texts, as those of classes in Python; where they live is in the repr."""
+
+    async def wrong() -> None:
+        await get_websocket_manager("ann")  # type: ignore[misc]
+
+    with pytest.raises(TypeError, match=r"(^|[^.\w])UnifiedWebSocketManager\b") as caught:
+        wrong().send(None)
+    assert "_wsmanager." not in str(caught.value)
+    names = {name for name in vars(core) if isinstance(getattr(core, name), type)}
+    types = [vars(core)[name] for name in names if not issubclass(vars(core)[name], Exception)]
+    assert len(types) == 8
+    for kind in types:
+        with pytest.raises(TypeError, match=f"'{kind.__name__}'") as caught:
+            kind.no_such = 1
+        assert "wsmanager." not in str(caught.value)
+        assert (kind.__module__, kind.__qualname__) == ("wsmanager._wsmanager", kind.__name__)
+        assert repr(kind) == f"<class 'wsmanager._wsmanager.{kind.__name__}'>"
+        assert pickle.loads(pickle.dumps(kind)) is kind
 
 
 @pytest.mark.parametrize("name", wsmanager.__all__)

@@ -143,8 +143,10 @@ face_repr(PyObject *op)
     {name, (PyCFunction)(void (*)(void))wsm_##function,               \
      METH_FASTCALL | METH_KEYWORDS, doc}
 
+#define WSM_SHAPES "($self, /, *args, **kwargs)\n--\n\n"
+
 #define WSM_EMIT_DOC                                                      \
-    "Send an event to the user's connections; from any thread, with or\n" \
+    WSM_SHAPES "Send an event to the user's connections; from any thread, with or\n" \
     "without a loop, awaited or not. Shapes: (type, data=None),\n"        \
     "(connection_id, type, data). Keywords: event_type, data (or\n"       \
     "event_data), user_id, connection_id, thread_id, run_id, critical,\n" \
@@ -229,9 +231,10 @@ static PyMethodDef face_methods[] = {
     WSM_ROW("get_stats", get_stats,
             "get_stats($self, /)\n--\n\n"
             "Counts of this manager, a new dict without ids."),
-    WSM_ROW("emit_event", emit_event, WSM_EMIT_DOC),
-    WSM_ROW("send_event", emit_event, WSM_EMIT_DOC),
+    WSM_ROW("emit_event", emit_event, "emit_event" WSM_EMIT_DOC),
+    WSM_ROW("send_event", emit_event, "send_event" WSM_EMIT_DOC),
     WSM_ROW("emit_critical_event", emit_critical_event,
+            "emit_critical_event" WSM_SHAPES
             "emit_event() for an event that is never dropped: (type, data), "
             "(user_id, type, data),\nor the same by keyword."),
     WSM_ROW("acknowledge", acknowledge,
@@ -241,6 +244,7 @@ static PyMethodDef face_methods[] = {
             "was still waited for. What is no id of an\nevent is False, not "
             "an error: it came from outside."),
     WSM_ROW("send_to_user", send_to_user,
+            "send_to_user" WSM_SHAPES
             "Send a message, send_to_user(message) or send_to_user(user_id, "
             "message), to all of\nthe user's connections; gives a "
             "Delivery."),
@@ -259,9 +263,11 @@ static PyMethodDef face_methods[] = {
             "Send a message to one connection, or, by the user's own id, to "
             "all of them. Raises\nConnectionNotFound."),
     WSM_ROW("send_error", send_error,
+            "send_error" WSM_SHAPES
             "Send an error message: send_error(text) or send_error(user_id, "
             "text)."),
-    WSM_ROW("send_error_to_user", send_error, "The same as send_error()."),
+    WSM_ROW("send_error_to_user", send_error,
+            "send_error_to_user" WSM_SHAPES "The same as send_error()."),
     WSM_ROW("broadcast", broadcast_to_user,
             "broadcast($self, /, message)\n--\n\n"
             "Send a message to all of this user's connections; "

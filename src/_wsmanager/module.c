@@ -144,7 +144,7 @@ static PyObject *
 module_reset(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     WsmState *state = wsm_state_of(module);
-    PyObject *connections = PyDict_Values(state->registry->sockets);
+    PyObject *connections;
 
     if (wsm_check_sweep(state) < 0 ||
         (connections = PyDict_Values(state->registry->sockets)) == NULL) {
@@ -421,13 +421,21 @@ module_watch_forks(PyObject *module)
     return done == NULL ? -1 : 0;
 }
 
+/* In the interpreter's error texts a type goes by tp_name: by its name alone,
+ * as one that is written in Python. Whose memory that is does not change. */
 static int
 module_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base,
             PyTypeObject **slot)
 {
-    *slot = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec,
-                                                     (PyObject *)base);
-    return *slot == NULL ? -1 : 0;
+    PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(
+        module, spec, (PyObject *)base);
+    *slot = type;
+    if (type == NULL) {
+        return -1;
+    }
+    const char *dot = strrchr(type->tp_name, '.');
+    type->tp_name = dot == NULL ? type->tp_name : dot + 1;
+    return 0;
 }
 
 static int
@@ -456,8 +464,8 @@ module_types(WsmState *state, PyObject *module)
                     &state->types.AwaitableManager) < 0) {
         return -1;
     }
-    state->types.ConnectionId = (PyTypeObject *)wsm_connection_id_type(module);
-    return state->types.ConnectionId == NULL ? -1 : 0;
+    return module_type(module, &wsm_connection_id_spec, &PyUnicode_Type,
+                       &state->types.ConnectionId);
 }
 
 static int

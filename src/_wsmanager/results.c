@@ -494,22 +494,9 @@ static PyType_Slot connection_id_slots[] = {
     {0, NULL},
 };
 
-static PyType_Spec connection_id_spec = {
+PyType_Spec wsm_connection_id_spec = {
     .name = "wsmanager._wsmanager.ConnectionId",
     .basicsize = sizeof(WsmConnectionId),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = connection_id_slots,
 };
-
-PyObject *
-wsm_connection_id_type(PyObject *module)
-{
-    PyObject *bases = PyTuple_Pack(1, (PyObject *)&PyUnicode_Type);
-    if (bases == NULL) {
-        return NULL;
-    }
-    PyObject *type =
-        PyType_FromModuleAndSpec(module, &connection_id_spec, bases);
-    Py_DECREF(bases);
-    return type;
-}

@@ -39,7 +39,6 @@ Py_hash_t wsm_truth_hash(PyObject *op);
 
 extern PyType_Spec wsm_receipt_spec;
 extern PyType_Spec wsm_answer_spec;
-/* Its base is str: made with wsm_connection_id_type(). */
-PyObject *wsm_connection_id_type(PyObject *module);
+extern PyType_Spec wsm_connection_id_spec; /* its base is str */
 
 #endif
