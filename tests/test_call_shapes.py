@@ -81,6 +81,19 @@ BOTH: dict[str, Call] = {
     "emit_critical_event(user_id=, event_type=, data=)": lambda m: m.emit_critical_event(
         user_id="ann", event_type="notice", data={"n": 1}
     ),
+    "emit_critical_event(user, type, data=)": lambda m: m.emit_critical_event(
+        "ann", "notice", data={"n": 1}
+    ),
+    "emit_critical_event(user, type, event_data=)": lambda m: m.emit_critical_event(
+        "ann", "notice", event_data={"n": 1}
+    ),
+    "emit_critical_event(user, event_type=, data=)": lambda m: m.emit_critical_event(
+        "ann", event_type="notice", data={"n": 1}
+    ),
+    "emit_critical_event(type, data=)": lambda m: m.emit_critical_event("notice", data={"n": 1}),
+    "emit_critical_event(type, event_data=, user_id=)": lambda m: m.emit_critical_event(
+        "notice", event_data={"n": 1}, user_id="ann"
+    ),
     "send_to_user(message)": lambda m: m.send_to_user(MESSAGE),
     "send_to_user(user, message)": lambda m: m.send_to_user("ann", MESSAGE),
     "send_to_user(message=)": lambda m: m.send_to_user(message=MESSAGE),
@@ -157,6 +170,10 @@ FOREIGN: dict[str, Call] = {
     "emit_critical_event(user_id=)": lambda m: m.emit_critical_event(
         user_id="bob", event_type="x", data={}
     ),
+    "emit_critical_event(user, type, data=)": lambda m: m.emit_critical_event("bob", "x", data={}),
+    "emit_critical_event(user, event_type=)": lambda m: m.emit_critical_event(
+        "bob", event_type="x"
+    ),
     "emit_event(type, data, user_id=)": lambda m: m.emit_event("x", {}, user_id="bob"),
     "send_error(user, text)": lambda m: m.send_error("bob", "text"),
     "send_error_to_user(user, text)": lambda m: m.send_error_to_user("bob", "text"),
@@ -210,6 +227,15 @@ WRONG: dict[str, Call] = {
     "emit_event(unknown=)": lambda m: m.emit_event("x", {}, colour="red"),
     "emit_event(data twice)": lambda m: m.emit_event("x", {"n": 1}, data={"n": 2}),
     "emit_event(data=, event_data=)": lambda m: m.emit_event("x", data={}, event_data={"n": 2}),
+    "emit_critical_event()": lambda m: m.emit_critical_event(),
+    "emit_critical_event(data=)": lambda m: m.emit_critical_event(data={}),
+    "emit_critical_event(user twice)": lambda m: m.emit_critical_event(
+        "ann", "x", data={}, user_id="ann"
+    ),
+    "emit_critical_event(three, data=)": lambda m: m.emit_critical_event("ann", "x", {}, data={}),
+    "emit_critical_event(two, both data)": lambda m: m.emit_critical_event(
+        "ann", "x", data={}, event_data={}
+    ),
     "send_to_user()": lambda m: m.send_to_user(),
     "send_to_user(user)": lambda m: m.send_to_user("ann"),
     "send_to_user(three)": lambda m: m.send_to_user("ann", MESSAGE, 3),

@@ -94,7 +94,35 @@ emit_target(WsmManager *self, const char *function, PyObject **out,
     return target->manager == NULL ? -1 : 0;
 }
 
-/* With a third positional the first is whom it is for: kind says what. */
+static bool
+emit_has_keyword(PyObject *kwnames, int which)
+{
+    Py_ssize_t count = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    for (Py_ssize_t k = 0; k < count; k++) {
+        if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, k),
+                                             emit_names[which]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether the first positional is whom it is for: with a third it is. Of an
+ * event for a user also where a keyword has what it would be otherwise. */
+static bool
+emit_is_addressed(int kind, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (kind == EMIT_USER_ID && nargs == 2) {
+        return emit_has_keyword(kwnames, EMIT_DATA) ||
+               emit_has_keyword(kwnames, EMIT_EVENT_DATA);
+    }
+    if (kind == EMIT_USER_ID && nargs == 1) {
+        return emit_has_keyword(kwnames, EMIT_TYPE);
+    }
+    return nargs == 3;
+}
+
+/* The one it is for is what kind says. */
 static PyObject *
 emit_any(WsmManager *self, const char *function, int kind,
          PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -103,7 +131,7 @@ emit_any(WsmManager *self, const char *function, int kind,
     PyObject *out[WSM_ARGS_MAX], *first = NULL, *result = NULL, *once = NULL;
     WsmTarget target = {.manager = NULL};
 
-    if (nargs == 3) {
+    if (emit_is_addressed(kind, nargs, kwnames)) {
         first = args[0];
         args++;
         nargs--;
