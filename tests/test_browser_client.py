@@ -136,6 +136,21 @@ async def test_the_position_outlives_the_page_in_a_storage() -> None:
         assert (await server.visit()).resume == "e:1"
 
 
+async def test_a_storage_that_fails_is_no_storage() -> None:
+    """As a page's may, by its settings of privacy or for want of space."""
+    async with scripted_server() as server, node_tab() as tab:
+        fails = "() => { throw new Error('denied') }"
+        options = f"{{storage: {{getItem: {fails}, setItem: {fails}}}}}"
+        await tab.run(f"void (globalThis.client = open({server.url!r}, {options}))")
+        visit = await welcome(server)
+        assert visit.resume == ""
+        await visit.events("e", 1)
+        await tab.until_told("error", 3)
+        assert set(tab.all("error")) == {"Error: denied"}
+        assert tab.numbers == [1]
+        assert await tab.run("client.position") == "e:1"
+
+
 async def test_first_message_and_no_resume_at_all() -> None:
     async with scripted_server() as server, node_tab() as tab:
         hello = '{resume: "message", hello: () => ({type: "auth", token: "t"})}'
@@ -155,6 +170,65 @@ async def test_first_message_and_no_resume_at_all() -> None:
         assert visit.path.endswith("/ws?a=b")
         await tab.run("client.send('text')", 5)
         await tab.run("client.close()")
+
+
+async def test_nothing_precedes_the_first_messages() -> None:
+    """What the page sends as soon as it hears that the connection is open comes after them."""
+    async with scripted_server() as server, node_tab() as tab:
+        options = (
+            '{minDelay: 5, resume: "message", hello: () => ({type: "auth"}), '
+            'onState: (state) => state === "open" && client.send({type: "early"})}'
+        )
+        await tab.run(f"void (globalThis.client = open({server.url!r}, {options}))")
+        for _ in range(2):
+            visit = await server.visit()
+            await eventually(lambda: len(visit.received) == 3)  # noqa: B023
+            assert [each["type"] for each in visit.received] == ["auth", "resume", "early"]
+            await visit.close()
+
+
+@pytest.mark.parametrize(
+    ("hello", "error"),
+    [
+        ("throw new Error('no token')", "Error: no token"),
+        ("return Promise.resolve('token')", "TypeError: wsmanager: hello is a promise"),
+        ("return {token: 1n}", "TypeError: Do not know how to serialize a BigInt"),
+    ],
+)
+async def test_without_its_hello_a_connection_is_given_up(hello: str, error: str) -> None:
+    async with scripted_server() as server, node_tab() as tab:
+        options = (
+            '{minDelay: 5, maxDelay: 40, resume: "message", '
+            f"hello: () => {{ if (!globalThis.logged) {{ {hello} }} return 'null'; }}, "
+            'onState: (state) => { tell("state", state); client.send("1"); }}'
+        )
+        await tab.run(f"void (globalThis.client = open({server.url!r}, {options}))")
+        visit = await server.visit()
+        await visit.connection.wait_closed()
+        assert visit.connection.close_reason == "no hello"
+        assert visit.received == []
+        assert (await tab.until_told("error"))[0] == error
+        assert "open" not in tab.all("state")
+        await tab.run("void (globalThis.logged = true)")
+        await tab.until(lambda: "open" in tab.all("state"))
+        visits = [await server.visit()]
+        while server.visits.qsize():
+            visits.append(await server.visit())
+        await eventually(lambda: len(visits[-1].received) == 3)
+        assert visits[-1].received == [None, {"type": "resume", "position": ""}, 1]
+        assert all(each.received == [] for each in visits[:-1])
+
+
+async def test_a_hello_that_closes_the_client() -> None:
+    async with scripted_server() as server, node_tab() as tab:
+        options = "{hello: () => { client.close(4000, 'changed my mind'); return 'late'; }}"
+        await tab.run(f"void (globalThis.client = open({server.url!r}, {options}))")
+        visit = await server.visit()
+        await visit.connection.wait_closed()
+        assert visit.connection.close_code == 4000
+        assert visit.received == []
+        assert tab.all("state") == ["closed"]
+        assert tab.all("error") == []
 
 
 async def test_the_url_may_be_asked_for_each_time() -> None:
@@ -343,6 +417,36 @@ async def test_close_ends_it_and_tells_the_server() -> None:
         assert await tab.run("client.state") == "closed"
         with pytest.raises(asyncio.TimeoutError):
             await server.visit(0.2)
+
+
+async def test_a_wrong_close_changes_nothing() -> None:
+    """A code or a reason that the WebSocket class refuses: an error, and the client stays as it is."""
+    async with scripted_server() as server, node_tab(server.url, minDelay=60000) as tab:
+        visit = await welcome(server)
+        await tab.until_told("resumed")
+        for arguments, error in {
+            **dict.fromkeys(("1001", "1006", "2999", "5000", "NaN", "null", "'x'"), "RangeError"),
+            "4000, 'é'.repeat(62)": "SyntaxError",
+        }.items():
+            script = (
+                f"(() => {{ try {{ client.close({arguments}) }} catch (e) {{ return e.name }} }})()"
+            )
+            assert await tab.run(script) == error, arguments
+            assert await tab.run("client.state") == "open"
+        assert await tab.run("client.send({type: 'still here'})") is True
+        await eventually(lambda: visit.received == [{"type": "still here"}])
+        await visit.close()
+        await tab.until_told("close")
+        script = "(() => { try { client.close(1001) } catch (e) { return e.message } })()"
+        assert await tab.run(script) == "wsmanager: a page may not send 1001"
+        assert await tab.run("client.state") == "waiting"
+        for code in (1000, 3000, 4999):
+            await tab.run(f"void (globalThis.client = open({server.url!r}))")
+            visit = await welcome(server)
+            await tab.until(lambda: tab.all("state")[-1] == "open")
+            await tab.run(f"client.close({code})")
+            await visit.connection.wait_closed()
+            assert visit.connection.close_code == code
 
 
 async def test_a_wrong_url_is_an_error_at_once() -> None:

@@ -150,11 +150,19 @@ async function all(): Promise<number> {
   for await (const event of client.events(10)) count += event.type.length;
   return count;
 }
+interface Login { token: string }
+class Token { constructor(readonly token: string) {} then_what() { return this.token; } }
+const login: Login = { token: "t" };
+const fields: Record<string, unknown> = { ...login };
+const hellos: Options["hello"][] = [
+  () => "token", () => login, () => fields, () => new Token("t"), () => [1, 2], () => undefined,
+  () => (login.token ? { type: "auth", ...login } : undefined),
+];
 const info: CloseInfo = closeInfo(1012, "x; retry-after=2");
 const name: string = CLOSE_CODES[1012][0];
 client.close(4001, "bye");
 connect("/ws", { heartbeat: false });
-void [sent, all, info, name];
+void [sent, all, info, name, hellos];
 """
 
 MISUSE = """
@@ -168,6 +176,12 @@ client.on("x", (event: number) => event);
 connect("/ws", { resume: "header" });
 // @ts-expect-error
 client.send(5);
+// @ts-expect-error
+connect("/ws", { hello: async () => ({ token: "t" }) });
+// @ts-expect-error
+connect("/ws", { hello: () => Promise.resolve("t") });
+// @ts-expect-error
+connect("/ws", { hello: async () => undefined });
 """
 
 
@@ -213,7 +227,7 @@ def test_the_types_fit_their_use(tsc: str, tmp_path: Path) -> None:
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
     )
-    assert done.stdout.count("error TS") == 4, done.stdout
+    assert done.stdout.count("error TS") == 7, done.stdout
 
 
 def test_the_types_name_all_that_the_module_has() -> None:

@@ -111,8 +111,11 @@ export interface Options {
   autoAck?: boolean;
   /** The class to connect with, where there is no global one. */
   WebSocket?: any;
-  /** The first message of each connection, such as a token. */
-  hello?: () => string | object | undefined;
+  /**
+   * The first message of each connection, such as a token; undefined: none. Not a promise: what has
+   * to be waited for is the URL function's to get. If it fails, the connection is given up as lost.
+   */
+  hello?: () => string | (object & { then?: never }) | undefined;
   /** Has the last word on whether to connect again; undefined: as the table of close codes says. */
   shouldReconnect?: (info: Closed) => boolean | undefined;
   onState?: (state: State) => void;
@@ -122,7 +125,7 @@ export interface Options {
   onGap?: (gap: Gap) => void;
   /** A message that is no event: text of the application's own, or binary data. */
   onOther?: (data: any) => void;
-  /** An error of a handler, or of the URL function. Default: reportError or console.error. */
+  /** An error of a handler, of the URL function, hello or the storage. Default: reportError or console.error. */
   onError?: (error: unknown) => void;
 }
 
@@ -142,7 +145,11 @@ export class WSManagerClient implements AsyncIterable<WSEvent> {
   send(message: string | object): boolean;
   /** Acknowledge an event; needed only with autoAck: false. */
   ack(event: WSEvent): void;
-  /** End it for good. A page may send the codes 1000 and 3000 to 4999. */
+  /**
+   * End it for good.
+   * @throws RangeError if code is not one a page may send, 1000 or 3000 to 4999; nothing has changed then
+   * @throws DOMException of the WebSocket class, likewise, if reason is longer than 123 bytes of UTF-8
+   */
   close(code?: number, reason?: string): void;
   /** The events from now on; one that lets more than limit (10000) of them wait throws. */
   events(limit?: number): AsyncIterableIterator<WSEvent>;

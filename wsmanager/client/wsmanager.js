@@ -61,8 +61,6 @@ const DEFAULTS = {
   autoAck: true,
 };
 
-const MAX_RETRY_AFTER = 3600;
-const TIMEOUT = 3008;
 const FAILED = Symbol("failed");
 
 /** What a close code and its reason ask of the client. */
@@ -75,7 +73,7 @@ export function closeInfo(code, reason = "") {
     reason,
     name: row[0],
     reconnect: row[1],
-    retryAfter: seconds === undefined ? null : Math.min(seconds, MAX_RETRY_AFTER),
+    retryAfter: seconds === undefined ? null : Math.min(seconds, 3600),
   };
 }
 
@@ -112,7 +110,8 @@ export class WSManagerClient {
     this.#url = url;
     this.#options = { ...DEFAULTS, ...options, heartbeat };
     const { storage, storageKey, position } = this.#options;
-    this.#position = position || storage?.getItem(storageKey) || "";
+    const kept = position || this.#call(() => storage?.getItem(storageKey));
+    this.#position = typeof kept === "string" ? kept : "";
     if (typeof url !== "function") this.#target(url);
     this.#listen("addEventListener");
     this.#connect();
@@ -139,7 +138,7 @@ export class WSManagerClient {
   /** Send a text, or anything else as JSON; false if there is no open connection to take it. */
   send(message) {
     if (this.#state !== "open") return false;
-    this.#socket.send(typeof message === "string" ? message : JSON.stringify(message));
+    this.#put(message);
     return true;
   }
 
@@ -153,10 +152,11 @@ export class WSManagerClient {
 
   /** End it for good. */
   close(code = 1000, reason = "") {
+    if (code !== 1000 && !(code >= 3000 && code < 5000)) throw new RangeError(`wsmanager: a page may not send ${code}`);
     if (this.#state === "closed") return;
-    const socket = this.#drop();
-    this.#end({ ...closeInfo(code, reason), reconnect: false, delay: null });
-    socket?.close(code, reason);
+    this.#socket?.close?.(code, reason); // throws if the reason is too long
+    this.#drop();
+    this.#end(closeInfo(code, reason));
   }
 
   /** The events as an async iterator; one that is left too far behind throws. */
@@ -210,7 +210,7 @@ export class WSManagerClient {
     const { protocols, connectTimeout } = this.#options;
     clearTimeout(this.#waiting);
     this.#set("connecting");
-    const attempt = (this.#socket = {}); // until there is a socket: tells this attempt from another
+    const attempt = (this.#socket = {}); // until there is a socket
     let url = this.#url;
     try {
       if (typeof url === "function") url = await url();
@@ -227,11 +227,11 @@ export class WSManagerClient {
     } catch (error) {
       this.#error(error);
       this.#drop();
-      return this.#end({ ...closeInfo(1006, "not a URL to connect to"), reconnect: false, delay: null });
+      return this.#end(closeInfo(1006, "not a URL to connect to"));
     }
     this.#socket = socket;
     const mine = (act) => (event) => this.#socket === socket && act(event);
-    socket.onopen = mine(() => this.#opened());
+    socket.onopen = mine(() => this.#opened(socket));
     socket.onmessage = mine((event) => this.#receive(event.data));
     socket.onclose = mine((event) => this.#lost(event.code, event.reason));
     // Some outside of browsers say nothing but this.
@@ -250,17 +250,28 @@ export class WSManagerClient {
     return url.href;
   }
 
-  #opened() {
+  /** Open once the first messages are sent: none precedes them. */
+  #opened(socket) {
     const { resume, hello } = this.#options;
-    const first = this.#call(hello);
+    const failed = this.#call(() => {
+      const first = this.#call(hello);
+      if (first === FAILED) return first;
+      if (first?.then) throw new TypeError("wsmanager: hello is a promise");
+      if (first !== undefined) this.#put(first);
+      if (resume === "message") this.#put({ type: "resume", position: this.#position });
+    });
+    if (this.#socket !== socket) return;
+    if (failed) return this.#dead("no hello", 4500);
     clearTimeout(this.#waiting);
     this.#openedAt = this.#receivedAt = performance.now();
     this.#replays = 0;
     this.#set("open");
-    if (first !== undefined && first !== FAILED) this.send(first);
-    if (resume === "message") this.send({ type: "resume", position: this.#position });
     for (const id of this.#acks) this.send({ type: "ack", id });
     this.#beat();
+  }
+
+  #put(message) {
+    this.#socket?.send(typeof message === "string" ? message : JSON.stringify(message));
   }
 
   /** Let go of the socket; nothing it does is heeded any more. */
@@ -275,10 +286,10 @@ export class WSManagerClient {
   }
 
   /** A link that says nothing: a closing handshake would wait for it, so it is not waited for. */
-  #dead(reason) {
+  #dead(reason, code = 3008) {
     const socket = this.#drop();
-    this.#lost(TIMEOUT, reason);
-    socket.close(TIMEOUT, reason);
+    this.#lost(code, reason);
+    socket.close(code, reason);
   }
 
   #lost(code, reason) {
@@ -302,7 +313,7 @@ export class WSManagerClient {
   #end(info) {
     this.#listen("removeEventListener");
     this.#set("closed");
-    this.#call(this.#options.onClose, info);
+    this.#call(this.#options.onClose, { ...info, reconnect: false, delay: null });
     for (const stop of [...this.#ends]) stop();
   }
 
@@ -329,7 +340,7 @@ export class WSManagerClient {
     this.#advance(event.id);
   }
 
-  /** The position is that of the last event, whatever it was; true if the event moved it. */
+  /** The position is that of the last event, whatever it was; true if it moved. */
   #advance(id) {
     const now = parse(this.#position);
     const next = parse(id);
@@ -385,9 +396,7 @@ export class WSManagerClient {
   }
 
   #error(error) {
-    const { onError } = this.#options;
-    if (onError) onError(error);
-    else (globalThis.reportError ?? console.error)(error);
+    (this.#options.onError ?? globalThis.reportError ?? console.error)(error);
   }
 
   #move(position) {
