@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What the type checkers say of the package and the examples, and whether the
-# stub of the core tells the truth about the core that is installed. Started by
-# `make types` in an environment with the wheel.
+# What the type checkers say of the package, the examples and tests/typed, and
+# whether the stub of the core tells the truth about the core that is installed.
+# Started by `make types` in an environment with the wheel.
 set -euo pipefail
 
 step() {

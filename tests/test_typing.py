@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
-import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from wsmanager import _wsmanager as core
 
 PROJECT = Path(__file__).resolve().parents[1]
 EXAMPLES = PROJECT / "examples"
+TYPED = Path(__file__).with_name("typed")
 
 pytest.importorskip("mypy", reason="mypy is not installed; `make types` runs it in CI")
 
@@ -39,70 +41,43 @@ def test_the_stub_tells_the_truth(tmp_path: Path) -> None:
     run("mypy.stubtest", "wsmanager._wsmanager", *options, cwd=tmp_path)
 
 
-USE = """
-from __future__ import annotations
-
-import asyncio
-
-from typing_extensions import assert_type
-
-from wsmanager import (
-    Receipt,
-    UnifiedWebSocketManager,
-    WebSocketConnection,
-    broadcast,
-    configure,
-    get_websocket_manager,
-    get_websocket_manager_async,
-)
-from wsmanager.bridge import AgentWebSocketBridge
+def pyright(*files: str, cwd: Path) -> None:
+    if importlib.util.find_spec("pyright") is None:
+        pytest.skip("pyright is not installed; `make types` runs it in CI")
+    run("pyright", "--pythonpath", sys.executable, *files, cwd=cwd)
 
 
-async def main(websocket: object) -> None:
-    manager = get_websocket_manager({"user_id": "ann"})
-    assert_type(manager, UnifiedWebSocketManager)
-    assert_type(await get_websocket_manager_async("ann"), UnifiedWebSocketManager)
-    connection_id = manager.add_connection(websocket)
-    await manager.add_connection(WebSocketConnection(user_id="ann", websocket=websocket))
-    assert_type(await manager.emit_event("agent_started", {"n": 1}), Receipt)
-    assert_type(await manager.remove_connection(connection_id), bool)
-    assert_type(await manager.emit_event("x", {}).flushed(1.0), bool)
-    task = asyncio.create_task(get_websocket_manager_async("ann"))
-    assert_type(await task, UnifiedWebSocketManager)
-    assert_type(broadcast({"type": "x"}), int)
-    bridge = AgentWebSocketBridge(manager)
-    if not bridge.notify_agent_started("run", "agent"):
-        configure(envelope="mixed", outbox_max_events=10)
-"""
-
-MISUSE = """
-from wsmanager import configure, get_websocket_manager, get_websocket_manager_async
-
-
-async def main() -> None:
-    await get_websocket_manager("ann")
-    get_websocket_manager_async("ann").emit_event("x", {})
-    configure(envelope="no-such")
-    get_websocket_manager("ann", unknown=1)
-"""
+@pytest.fixture
+def typed(tmp_path: Path) -> Path:
+    """A folder with what is written for the checkers to read; away from pyproject.toml."""
+    return shutil.copytree(TYPED, tmp_path / "typed")
 
 
 @pytest.mark.timeout(300)
-def test_ordinary_use_is_well_typed(tmp_path: Path) -> None:
-    (tmp_path / "use.py").write_text(USE)
-    run("mypy", "--strict", "use.py", cwd=tmp_path)
+def test_ordinary_use_is_well_typed(typed: Path) -> None:
+    run("mypy", "--strict", "use.py", cwd=typed)
+    pyright("use.py", cwd=typed)
 
 
 @pytest.mark.timeout(300)
-def test_control_the_outage_is_a_type_error(tmp_path: Path) -> None:
-    """A wrong await is an error in the editor already; so are the other three mistakes."""
-    (tmp_path / "misuse.py").write_text(MISUSE)
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "misuse.py"],
-        cwd=tmp_path, check=False, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    lines = set(re.findall(r"^misuse\.py:(\d+): error", done.stdout, re.M))
-    assert {"6", "7", "8", "9"} <= lines, done.stdout
+def test_mistakes_are_type_errors(typed: Path) -> None:
+    """The wrong await of the outage among them: each line ignores an error, which has to be there."""
+    run("mypy", "--strict", "misuse.py", cwd=typed)
+    pyright("misuse.py", cwd=typed)
+
+
+@pytest.mark.timeout(300)
+def test_control_an_ignore_without_its_error_is_seen(typed: Path) -> None:
+    line = "import wsmanager  # type: ignore[attr-defined]\n"
+    for name in ("use.py", "misuse.py"):
+        path = typed / name
+        path.write_text(
+            f"# pyright: reportUnnecessaryTypeIgnoreComment=true\n{line}{path.read_text()}"
+        )
+        with pytest.raises(AssertionError, match="unused-ignore"):
+            run("mypy", "--strict", name, cwd=typed)
+        with pytest.raises(AssertionError, match="reportUnnecessaryTypeIgnoreComment"):
+            pyright(name, cwd=typed)
 
 
 @pytest.mark.timeout(300)

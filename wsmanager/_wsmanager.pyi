@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Callable, Generator, Iterator, Mapping
-from typing import Any, Generic, Literal, NoReturn, SupportsIndex, TypeVar, final, overload
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
+from typing import Any, Literal, NoReturn, SupportsIndex, TypeVar, final, overload
 
 _T = TypeVar("_T")
 
@@ -50,7 +50,7 @@ class Receipt:
     def __hash__(self) -> int: ...
 
 @final
-class Delivery:
+class Delivery(Coroutine[Any, Any, Receipt]):
     """What an emit returns: already on its way, awaitable any number of times, never has to be.
 
     ``await delivery`` gives a :class:`Receipt`. It is also a coroutine in the
@@ -75,7 +75,7 @@ class Delivery:
     def close(self) -> None: ...
 
 @final
-class Answer(Generic[_T]):
+class Answer(Coroutine[Any, Any, _T]):
     """The result of a plain call that may also be awaited; compares and tests as the value it holds."""
 
     @property
@@ -99,10 +99,12 @@ class ConnectionId(str):
     def __await__(self) -> Generator[Any, Any, ConnectionId]: ...
 
 @final
-class ManagerAcquire:
+class ManagerAcquire(Coroutine[Any, Any, UnifiedWebSocketManager]):
     """The awaitable of :func:`get_websocket_manager_async`."""
 
     def __await__(self) -> Generator[Any, Any, UnifiedWebSocketManager]: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def __next__(self) -> Any: ...
     def send(self, value: Any, /) -> Any: ...
     def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any: ...
     def close(self) -> None: ...
@@ -220,28 +222,133 @@ class UnifiedWebSocketManager:
     def wait_for_connection(self, timeout: float | None = None) -> asyncio.Future[bool]: ...
     def get_stats(self) -> dict[str, Any]: ...
 
-    # emit_event(event_type, data=None), or emit_event(connection_id, event_type, data)
+    # (event_type, data), where event_data is the same, or (connection_id, event_type, data)
+    @overload
     def emit_event(
         self,
-        event_type: str = ...,
-        data: Any = None,
-        /,
-        *args: Any,
-        event_data: Any = ...,
-        user_id: Any = ...,
-        connection_id: str | None = ...,
+        event_type: str,
+        *,
+        event_data: Any,
+        user_id: Any = None,
+        connection_id: str | None = None,
         thread_id: str | None = None,
         run_id: str | None = None,
         critical: bool = False,
         detail: bool = False,
         ack: bool = False,
         idempotency_key: str | None = None,
-        **names: Any,
+    ) -> Delivery: ...
+    @overload
+    def emit_event(
+        self,
+        connection_id: str | None,
+        event_type: str,
+        data: Any,
+        /,
+        *,
+        user_id: Any = None,
+        thread_id: str | None = None,
+        run_id: str | None = None,
+        critical: bool = False,
+        detail: bool = False,
+        ack: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Delivery: ...
+    @overload
+    def emit_event(
+        self,
+        event_type: str,
+        data: Any = None,
+        *,
+        user_id: Any = None,
+        connection_id: str | None = None,
+        thread_id: str | None = None,
+        run_id: str | None = None,
+        critical: bool = False,
+        detail: bool = False,
+        ack: bool = False,
+        idempotency_key: str | None = None,
     ) -> Delivery: ...
     send_event = emit_event
     def acknowledge(self, event_id: str) -> Answer[bool]: ...
-    # emit_critical_event(type, data), (user_id, type, data), and the same by keyword
-    emit_critical_event = emit_event
+    @overload
+    def emit_critical_event(
+        self,
+        event_type: str,
+        data: Any = None,
+        *,
+        user_id: Any = None,
+        connection_id: str | None = None,
+        thread_id: str | None = None,
+        run_id: str | None = None,
+        critical: bool = False,
+        detail: bool = False,
+        ack: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Delivery: ...
+    @overload
+    def emit_critical_event(
+        self,
+        event_type: str,
+        *,
+        event_data: Any,
+        user_id: Any = None,
+        connection_id: str | None = None,
+        thread_id: str | None = None,
+        run_id: str | None = None,
+        critical: bool = False,
+        detail: bool = False,
+        ack: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Delivery: ...
+    # (user_id, event_type, data), where the last one or the last two may be keywords
+    @overload
+    def emit_critical_event(
+        self,
+        user_id: Any,
+        /,
+        event_type: str,
+        data: Any,
+        *,
+        connection_id: str | None = None,
+        thread_id: str | None = None,
+        run_id: str | None = None,
+        critical: bool = False,
+        detail: bool = False,
+        ack: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Delivery: ...
+    @overload
+    def emit_critical_event(
+        self,
+        user_id: Any,
+        /,
+        event_type: str,
+        *,
+        event_data: Any,
+        connection_id: str | None = None,
+        thread_id: str | None = None,
+        run_id: str | None = None,
+        critical: bool = False,
+        detail: bool = False,
+        ack: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Delivery: ...
+    @overload
+    def emit_critical_event(
+        self,
+        user_id: Any,
+        /,
+        *,
+        event_type: str,
+        connection_id: str | None = None,
+        thread_id: str | None = None,
+        run_id: str | None = None,
+        critical: bool = False,
+        detail: bool = False,
+        ack: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Delivery: ...
     @overload
     def send_to_user(self, message: Mapping[str, Any] | Any, /) -> Delivery: ...
     @overload
