@@ -12,6 +12,7 @@ from .._wsmanager import (
     UnifiedWebSocketManager,
     get_websocket_manager,
 )
+from ..adapters.starlette import closing
 
 __all__ = ["ConnectionManager"]
 
@@ -110,9 +111,9 @@ class _Text:
         await self.websocket.send_text(_bare(event))
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        states = (self.websocket.client_state, self.websocket.application_state)
-        if not any(state.name == "DISCONNECTED" for state in states):
-            await self.websocket.close(code=code, reason=reason)
+        going = closing(self.websocket, code, reason)
+        if going is not None:
+            await going
 
 
 def _bare(event: str) -> str:
