@@ -233,6 +233,33 @@ async def test_wrong_values_are_refused_before_anything_happens(wrong: dict[str,
     get_websocket_manager("ann").add_connection(StarletteSocket())
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"deadline": "20"}, {"deadline": None}, {"jitter": "0"}, {"code": "1012"}, {"code": 1012.5},
+     {"retry_after": "1"}],
+)  # fmt: skip
+async def test_what_is_no_number_is_refused(wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(TypeError, match=f"{name} is a number, not"):
+        await drain(**wrong)
+    assert not core._draining()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"deadline": -1}, {"deadline": 0}, {"deadline": "20"}, {"jitter": -1}, {"code": 1005},
+     {"retry_after": -5}],
+)  # fmt: skip
+async def test_an_installed_drain_refuses_wrong_values_at_once(wrong: dict[str, Any]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises((TypeError, ValueError)):
+            install_drain(**wrong)
+        assert signal.getsignal(signal.SIGTERM) == before
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 async def test_the_reason_is_short_enough_and_may_name_no_time() -> None:
     one, two = StarletteSocket(), StarletteSocket()
     get_websocket_manager("ann").add_connection(one)

@@ -131,21 +131,9 @@ async def drain(
     :param retry_after: seconds after which the clients are to come back, said
         in the close reason; ``None``: not said.
     :raises ValueError: for a value out of its range, or a code that may not be sent.
+    :raises TypeError: for one that is no number.
     """
-    if not 0 < deadline < float("inf"):
-        raise ValueError(f"deadline is a number of seconds above 0, not {deadline}")
-    if not 0 <= jitter < float("inf"):
-        raise ValueError(f"jitter is a number of seconds, 0 or more, not {jitter}")
-    if not may_send(code):
-        raise ValueError(f"{code} is no close code that may be sent (RFC 6455, 7.4)")
-    now = time.monotonic()
-    plan = _Plan(
-        start=now,
-        end=now + deadline,
-        spread=min(jitter, deadline * (1 - _RESERVE)),
-        code=code,
-        reason=close_reason("service restart" if code == 1012 else "draining", retry_after),
-    )
+    plan = _plan(deadline, jitter, code, retry_after)
     mine, result = _claim()
     if mine:
         core._drain(True)
@@ -154,6 +142,29 @@ async def drain(
         _tasks.add(task)
         task.add_done_callback(lambda done: _settle(result, done))
     return await asyncio.shield(asyncio.wrap_future(result))
+
+
+def _plan(deadline: float, jitter: float, code: int, retry_after: float | None) -> _Plan:
+    """The plan of a drain that begins now; it raises what :func:`drain` says of its settings."""
+    settings = {"deadline": deadline, "jitter": jitter, "code": code, "retry_after": retry_after}
+    for name, value in settings.items():
+        known = int if name == "code" else (int, float)
+        if not (isinstance(value, known) or (value is None and name == "retry_after")):
+            raise TypeError(f"{name} is a number, not {type(value).__name__}")
+    if not 0 < deadline < float("inf"):
+        raise ValueError(f"deadline is a number of seconds above 0, not {deadline}")
+    if not 0 <= jitter < float("inf"):
+        raise ValueError(f"jitter is a number of seconds, 0 or more, not {jitter}")
+    if not may_send(code):
+        raise ValueError(f"{code} is no close code that may be sent (RFC 6455, 7.4)")
+    now = time.monotonic()
+    return _Plan(
+        start=now,
+        end=now + deadline,
+        spread=min(jitter, deadline * (1 - _RESERVE)),
+        code=code,
+        reason=close_reason("service restart" if code == 1012 else "draining", retry_after),
+    )
 
 
 def _claim() -> tuple[bool, concurrent.futures.Future[DrainSummary]]:
@@ -310,8 +321,11 @@ def install_drain(
     :param signals: whose handlers are put off; add ``SIGINT`` to drain at Ctrl-C.
     :param deadline: as of :func:`drain`, like the rest.
     :returns: what takes it away again, by ``uninstall()`` or as a context manager.
+    :raises ValueError: for a setting that :func:`drain` refuses, before anything is installed.
+    :raises TypeError: likewise.
     :raises RuntimeError: without a running event loop.
     """
+    _plan(deadline, jitter, code, retry_after)
     loop = asyncio.get_running_loop()
     options = {"deadline": deadline, "jitter": jitter, "code": code, "retry_after": retry_after}
     return InstalledDrain(loop, tuple(signals), options)
