@@ -245,6 +245,18 @@ def test_further_checks_have_a_say() -> None:
         readiness.add_check("x", "no")  # type: ignore[arg-type]
 
 
+def test_a_check_that_has_to_be_awaited_is_refused() -> None:
+    """Its coroutine would be a reason not to be ready for ever."""
+
+    async def well() -> None:
+        pass
+
+    with pytest.raises(TypeError, match="not async def"):
+        readiness.add_check("x", well)  # type: ignore[arg-type]
+    assert not readiness.remove_check("x")
+    assert check_ready()
+
+
 async def test_startup_is_validated() -> None:
     assert await validate_startup() == Readiness(())
     assert (await validate_startup(expected_connections=100)).ready

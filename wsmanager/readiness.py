@@ -12,6 +12,7 @@ Both give a :class:`Readiness`, true if all is well, with the reasons if not.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import resource
 import threading
 from collections.abc import Callable
@@ -72,12 +73,14 @@ def is_draining() -> bool:
 def add_check(name: str, check: Check) -> None:
     """Let *check* have a say in :func:`check_ready`, replacing an older one of that *name*.
 
-    :param check: called in the thread of whoever asks; gives a line that says
-        why not, or ``None``. It must not block. One that raises counts as a no.
-    :raises TypeError: if *check* cannot be called.
+    :param check: a plain function, called in the thread of whoever asks; gives a
+        line that says why not, or ``None``. It must not block. One that raises
+        counts as a no.
+    :raises TypeError: if *check* cannot be called, or has to be awaited.
     """
-    if not callable(check):
-        raise TypeError(f"a check is a function, not {type(check).__name__}")
+    if not callable(check) or inspect.iscoroutinefunction(check):
+        what = "async def" if callable(check) else type(check).__name__
+        raise TypeError(f"a check is a function that gives a str or None, not {what}")
     with _checks_lock:
         _checks[name] = check
 
