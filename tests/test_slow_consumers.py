@@ -136,6 +136,7 @@ async def test_drop_newest_keeps_the_first_and_marks_the_gap() -> None:
     assert await pair.numbers() == [-1, 0, 1, 2, 3, 4]
     (gap,) = gaps(pair.frozen.events)
     assert gap["payload"]["dropped"] == 7
+    assert pair.frozen.types.index("gap") == 1, "the gap is told next, ahead of what waits"
     assert len(pair.healthy.texts) == 13
 
 
