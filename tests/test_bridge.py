@@ -13,7 +13,7 @@ from support.sockets import StarletteSocket
 from support.waiting import eventually
 
 import wsmanager
-from wsmanager import UserIsolationError, get_websocket_manager
+from wsmanager import InvalidUserContext, UserIsolationError, get_websocket_manager
 from wsmanager.bridge import AgentWebSocketBridge, EventOrderError
 
 SIGNATURES = {
@@ -143,9 +143,34 @@ async def test_a_bridge_for_nobody_goes_by_the_context_of_the_call() -> None:
     assert bridge.notify_agent_started("r", "a", user_context=context)
     assert wire.socket.types == ["agent_started"]
     assert wire.event["user_id"] == "ann"
-    bridge.notify_agent_started("r", "a")
     assert wire.bob.texts == []
-    assert len(wire.socket.texts) == 1
+
+
+NAMELESS: list[Callable[[AgentWebSocketBridge], Any]] = [
+    lambda b: b.notify_agent_started("r", "a"),
+    lambda b: b.notify_agent_error("r", "a", "broke"),
+    lambda b: b.emit_agent_event("e"),
+    lambda b: b.notify_text_delta("r", "a token"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(NAMELESS)))
+async def test_a_bridge_for_nobody_refuses_a_call_that_names_nobody(number: int) -> None:
+    """An event without a user would reach nobody and be kept for nobody."""
+    wire = Wire()
+    for bridge in (AgentWebSocketBridge(), AgentWebSocketBridge(user_context=None)):
+        with pytest.raises(InvalidUserContext, match="give the call a user_context"):
+            NAMELESS[number](bridge)
+        assert bridge.runs == ()
+    assert wire.socket.texts == wire.bob.texts == []
+
+
+async def test_the_manager_of_none_has_connections_of_its_own() -> None:
+    manager = get_websocket_manager(None)
+    socket = StarletteSocket()
+    manager.add_connection(socket)
+    assert AgentWebSocketBridge(manager).notify_agent_started("r", "a")
+    assert socket.types == ["agent_started"]
 
 
 @pytest.mark.parametrize(

@@ -64,9 +64,11 @@ class AgentWebSocketBridge:
         alive, from a later call of any bridge, with no lock held. What it
         raises is logged, not passed on.
 
-    A bridge for no user (no arguments) needs ``user_context`` at each call.
-    A bridge for a user refuses the context of another with
-    :class:`~wsmanager.UserIsolationError`.
+    A bridge for no user (no arguments) needs ``user_context`` at each call that
+    sends an event, and refuses one without it with
+    :class:`~wsmanager.InvalidUserContext`; given the manager of ``None`` it sends
+    to the connections that this manager has. A bridge for a user refuses the
+    context of another with :class:`~wsmanager.UserIsolationError`.
 
     The bridges of one user send one at a time, in any thread: an event is
     encoded in parallel, then handed to the connections under the user's lock.
@@ -87,6 +89,7 @@ class AgentWebSocketBridge:
     ) -> None:
         if manager is not None and user_context is not None:
             raise TypeError("give AgentWebSocketBridge() a manager or a user_context, not both")
+        self._for_nobody = manager is None and user_context is None
         if manager is None or not callable(getattr(manager, "emit_event", None)):
             context = user_context if manager is None else manager
             manager = get_websocket_manager(context)
@@ -336,7 +339,7 @@ class AgentWebSocketBridge:
         :raises EncodeError: for a lone surrogate.
         :raises EventTooLarge: for a piece that is too large for an event.
         """
-        manager = self._manager if user_context is None else self._manager_of(user_context)
+        manager = self._manager_of(user_context)
         if not _text(kind):
             raise TypeError("kind is a str that is not empty")
         return stage_of(manager).send_text(
@@ -424,7 +427,7 @@ class AgentWebSocketBridge:
         thread_id: str | None,
     ) -> Delivery:
         """Add the names of run, agent and thread to *data*, which is ours, and send it."""
-        manager = self._manager if user_context is None else self._manager_of(user_context)
+        manager = self._manager_of(user_context)
         if agent_name is not None:
             data["agent_name"] = agent_name
         if trace_context is not None:
@@ -447,7 +450,14 @@ class AgentWebSocketBridge:
         )
 
     def _manager_of(self, user_context: Any) -> UnifiedWebSocketManager:
-        """The manager to use for a call that names its user."""
+        """The manager to use for a call, by the context that it was given, if any."""
+        if user_context is None:
+            if self._for_nobody:
+                raise InvalidUserContext(
+                    "this bridge is for no user: give the call a user_context, or "
+                    "AgentWebSocketBridge() the user's manager or context"
+                )
+            return self._manager
         own: object = self._manager.user_id
         if own is None:
             return get_websocket_manager(user_context)
