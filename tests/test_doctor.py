@@ -102,7 +102,7 @@ def test_exit_status(monkeypatch: pytest.MonkeyPatch, capsys: Captured, tmp_path
     assert run(*FEW) == 0
     monkeypatch.setenv("WEB_CONCURRENCY", "4")
     assert run(*FEW) == 1
-    assert run(*FEW, "--ignore", "workers-without-backplane") == 0
+    assert run(*FEW, "--ignore", "workers-several") == 0
     assert run(*FEW, "--skip", "workers") == 0
     assert run("nowhere", *FEW) == 2
     assert run("--skip", "nonsense") == 2
@@ -114,7 +114,7 @@ def test_text_and_json(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> Non
     monkeypatch.setenv("WEB_CONCURRENCY", "4")
     assert run(*FEW) == 1
     out = capsys.readouterr().out
-    assert re.search(r"^warning workers-without-backplane: WEB_CONCURRENCY asks for 4", out, re.M)
+    assert re.search(r"^warning workers-several: WEB_CONCURRENCY asks for 4", out, re.M)
     assert out.endswith("0 errors, 1 warnings.\n")
     assert run(*FEW, "-q") == 1
     assert len(capsys.readouterr().out.splitlines()) == 3
@@ -312,17 +312,24 @@ def test_workers(tmp_path: Path, number: int) -> None:
         (tmp_path / "gunicorn.conf.py").write_text(text)
     found = list(workers.check(environment, str(tmp_path)))
     if expected > 1:
-        assert ids(found, "warning", "info") == ["workers-without-backplane", "workers-metrics"]
+        assert ids(found, "warning", "info") == ["workers-several", "workers-metrics"]
         assert found[0].details["workers"] == expected
     else:
         assert found == []
 
 
-def test_workers_with_a_backplane_and_shared_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_with_shared_metrics() -> None:
     environment = {"WEB_CONCURRENCY": "4", "PROMETHEUS_MULTIPROC_DIR": "/run/metrics"}
-    assert ids(workers.check(environment, ".")) == ["workers-without-backplane"]
-    monkeypatch.setattr(workers.wsmanager, "get_config", lambda: {"backplane": object()})
-    assert list(workers.check(environment, ".")) == []
+    assert ids(workers.check(environment, "."), "warning", "info") == ["workers-several"]
+
+
+def test_the_remedy_for_workers_is_one_that_there_is() -> None:
+    (found, _) = workers.check({"WEB_CONCURRENCY": "4"}, ".")
+    assert "run one process" in found.remedy
+    for name in re.findall(r"(\w+)=", found.remedy):
+        assert name in wsmanager.get_config()
+    for name in re.findall(r"[A-Z]\w+", found.remedy):
+        assert hasattr(wsmanager, name)
 
 
 # -- memory of compression -----------------------------------------------------------------------------
@@ -370,7 +377,7 @@ def test_too_many_connections_for_the_memory() -> None:
 
 def test_versions_against_their_ranges() -> None:
     def severity(version: str) -> str:
-        return libraries.compare("redis", version, "redis", "5.0.3", "9").severity
+        return libraries.compare("fastlib", version, "fast", "5.0.3", "9").severity
 
     assert [severity(v) for v in ("5.0.3", "5.0.10", "8.1.0", "8", "8.99rc1")] == ["info"] * 5
     assert [severity(v) for v in ("5.0.2", "4.6", "9", "9.0.0b1", "10.1")] == ["warning"] * 5

@@ -16,7 +16,6 @@ RANGES: Final = {
     "fastapi": ("fastapi", "0.110", "1"),
     "uvicorn": ("fastapi", "0.44", "1"),
     "websockets": ("fastapi", "13", "18"),
-    "redis": ("redis", "5.0.3", "9"),
     "prometheus-client": ("prometheus", "0.20", "1"),
     "opentelemetry-api": ("otel", "1.25", "2"),
 }

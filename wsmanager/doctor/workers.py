@@ -9,8 +9,6 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-import wsmanager
-
 from .finding import Finding
 
 __all__ = ["check"]
@@ -24,21 +22,19 @@ class Workers(NamedTuple):
 
 
 def check(environment: Mapping[str, str], folder: str) -> Iterator[Finding]:
-    """More than one worker without a backplane, and metrics that are each worker's own."""
+    """More than one worker, and metrics that are each worker's own."""
     found = next((workers for workers in said(environment, folder) if workers.number > 1), None)
     if found is None:
         return
-    backplane = wsmanager.get_config().get("backplane")
-    if backplane is None:
-        yield Finding(
-            "workers-without-backplane",
-            "warning",
-            f"{found.where} asks for {found.number} processes, and no backplane is configured here: "
-            "an event that one process emits does not reach the connections of another",
-            "configure(backplane=RedisBackplane(url)) in each of them, or run one process. If the "
-            "application does, examine() called in it knows; here, --ignore workers-without-backplane",
-            {"workers": found.number, "where": found.where},
-        )
+    yield Finding(
+        "workers-several",
+        "warning",
+        f"{found.where} asks for {found.number} processes, each of which knows the connections that "
+        "it accepted: an event that one process emits does not reach the connections of another",
+        "run one process; or let the load balancer send a user's sockets, and the requests that "
+        "start the user's agents, to one of them, and give --ignore workers-several",
+        {"workers": found.number, "where": found.where},
+    )
     if "PROMETHEUS_MULTIPROC_DIR" not in environment:
         yield Finding(
             "workers-metrics",
