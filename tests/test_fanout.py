@@ -533,3 +533,28 @@ async def test_current_task_inside_a_send_is_never_none() -> None:
     assert seen[0] is seen[1], "resumed in another task than it was started in"
     assert seen[2] is seen[3]
     assert asyncio.current_task() is mine
+
+
+async def test_a_send_that_cleans_up_after_it_was_cancelled_at_once() -> None:
+    """Removed before its task's first step: what it waits for then wakes it, and its task ends."""
+    before = asyncio.all_tasks()
+    steps: list[str] = []
+
+    class Cleaning(StarletteSocket):
+        async def send_text(self, data: str) -> None:
+            try:
+                await asyncio.get_running_loop().create_future()
+            except asyncio.CancelledError:
+                steps.append("cancelled")
+                await asyncio.sleep(0.001)
+                steps.append("cleaned up")
+                raise
+
+    manager = get_websocket_manager("ann")
+    connection_id = manager.add_connection(Cleaning())
+    delivery = manager.emit_event("x", {})
+    manager.remove_connection(connection_id)
+    await eventually(lambda: asyncio.all_tasks() == before)
+    assert steps == ["cancelled", "cleaned up"]
+    assert delivery.receipt.failed == 1
+    assert delivery.receipt.queued == 0

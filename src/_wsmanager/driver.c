@@ -156,6 +156,9 @@ driver_step(WsmDriver *self, PyObject *value, PyObject **result)
     PyObject *thrown = value == NULL ? wsm_error_take() : NULL;
     Py_INCREF(self);
     Py_INCREF(connection);
+    /* Else the next step, after the send has taken what is thrown and waits
+     * for something else, would give this. */
+    Py_CLEAR(self->awaiting);
     PyObject *before =
         wsm_task_swap(self->state, self->loop, (PyObject *)self);
     if (before == NULL) {
