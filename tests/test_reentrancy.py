@@ -238,6 +238,40 @@ async def test_from_the_report_hook(caplog: pytest.LogCaptureFixture) -> None:
     assert calls < 50
 
 
+STEPS: dict[str, Callable[[Any], Any]] = {
+    "close": lambda task: task.close(),
+    "send": lambda task: task.send(None),
+    "next": next,
+    "throw": lambda task: task.throw(ValueError("from within")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_send_that_steps_or_closes_its_own_task(step: str) -> None:
+    """Refused, as a coroutine that runs refuses it; the send goes on, and so does the next."""
+    manager = get_websocket_manager("ann")
+    refused: list[str] = []
+
+    class Closing(StarletteSocket):
+        async def send_text(self, data: str) -> None:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            with pytest.raises(RuntimeError) as caught:
+                STEPS[step](asyncio.current_task())
+            refused.append(str(caught.value))
+            await asyncio.sleep(0)
+            self.take(data)
+
+    socket = Closing()
+    manager.add_connection(socket)
+    first, second = manager.emit_event("x", {}), manager.emit_event("y", {})
+    assert await second.flushed(5)
+    assert socket.types == ["x", "y"]
+    assert first.receipt.sent == second.receipt.sent == 1
+    assert len(manager) == 1
+    assert len(refused) == 2 and all("a send cannot step" in text for text in refused)
+
+
 async def test_a_send_that_closes_the_very_delivery_it_is_part_of() -> None:
     manager = get_websocket_manager("ann")
     deliveries: list[Any] = []

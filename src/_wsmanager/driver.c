@@ -132,6 +132,18 @@ driver_advance(WsmDriver *self, PyObject *value, PyObject *thrown,
     return PYGEN_RETURN;
 }
 
+/* The send that runs got hold of what steps it. */
+static bool
+driver_is_stepping(const WsmDriver *self)
+{
+    if (self->stepping) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "a send cannot step or close the task that it runs "
+                        "in: await, or raise an exception");
+    }
+    return self->stepping;
+}
+
 /* One step for the task: value is sent in, or thrown if it is NULL and an
  * exception is set. */
 static PySendResult
@@ -141,6 +153,9 @@ driver_step(WsmDriver *self, PyObject *value, PyObject **result)
     PySendResult how;
 
     *result = NULL;
+    if (driver_is_stepping(self)) {
+        return PYGEN_ERROR;
+    }
     if (connection == NULL) {
         if (value == NULL) {
             return PYGEN_ERROR;
@@ -227,6 +242,9 @@ driver_close(PyObject *op, PyObject *Py_UNUSED(ignored))
     WsmDriver *self = (WsmDriver *)op;
     WsmConnection *connection = self->connection;
 
+    if (driver_is_stepping(self)) {
+        return NULL;
+    }
     if (connection != NULL) {
         Py_INCREF(connection);
         if (self->event != NULL) {
