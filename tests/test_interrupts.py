@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support.sockets import FailingSocket, StarletteSocket
+from support.sockets import FailingSocket, Inbox, StarletteSocket
 from support.waiting import eventually, turns
 
-from wsmanager import get_websocket_manager
+from wsmanager import _hooks, events, get_websocket_manager
 
 
 @pytest.mark.timeout(120)
@@ -79,3 +80,92 @@ async def test_cancellation_at_each_turn_of_an_emitting_task(after: int) -> None
     assert steady.types in ([], ["one"], ["one", "two"], ["one", "two", "slow"])
     await manager.emit_event("end", {})
     assert steady.types[-1] == "end"
+
+
+async def test_an_interrupt_in_the_encoder_is_the_emitters() -> None:
+    """And nobody has got the event."""
+    manager = get_websocket_manager("ann")
+    socket = StarletteSocket()
+    manager.add_connection(socket)
+    pending: list[type[BaseException]] = [KeyboardInterrupt, SystemExit]
+
+    def encode(value: object) -> bytes:
+        if pending:
+            raise pending.pop()
+        return events.encode(value)
+
+    _hooks.core._install(encode=encode)
+    try:
+        with pytest.raises(SystemExit):
+            manager.emit_event("x", {})
+        with pytest.raises(KeyboardInterrupt):
+            manager.emit_event("x", {})
+        await manager.emit_event("y", {})
+    finally:
+        _hooks.core._install(encode=events.encode)
+    assert socket.types == ["y"]
+
+
+@pytest.fixture
+def interrupts() -> Iterator[list[int]]:
+    """What came as SIGINT, in place of an exception."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    yield came
+    signal.signal(signal.SIGINT, before)
+
+
+class Interrupting:
+    """Raises KeyboardInterrupt, as a Ctrl-C in the code of a property would, the first time."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, *_: object) -> str:
+        self.asked += 1
+        if self.asked == 1:
+            raise KeyboardInterrupt
+        return ""
+
+
+@pytest.mark.parametrize("name", ["client_state", "application_state", "closed", "close_code"])
+async def test_an_interrupt_in_a_property_of_a_socket_is_not_lost(
+    name: str, interrupts: list[int]
+) -> None:
+    """What is asked of the socket is answered without it, and the interrupt comes after that."""
+    ask = Interrupting()
+
+    class Socket(Inbox):
+        async def send_text(self, data: str) -> None:
+            self.take(data)
+
+    setattr(Socket, name, property(ask))
+    manager = get_websocket_manager("ann")
+    connection_id = manager.add_connection(Socket())
+    assert manager.is_connection_active()
+    assert manager.remove_connection(connection_id)
+    assert ask.asked >= 1
+    await eventually(lambda: interrupts == [signal.SIGINT])
+
+
+async def test_an_interrupt_in_the_words_of_an_error_is_not_lost(interrupts: list[int]) -> None:
+    class Wordy(RuntimeError):
+        __str__ = Interrupting()
+
+    manager = get_websocket_manager("ann")
+    manager.add_connection(FailingSocket(Wordy(), times=1))
+    assert (await manager.emit_event("x", {})).failed == 1
+    await eventually(lambda: interrupts == [signal.SIGINT])
+
+
+async def test_an_interrupt_in_the_name_of_an_error_is_not_lost(interrupts: list[int]) -> None:
+    class Meta(type):
+        __module__ = property(Interrupting())  # type: ignore[assignment]
+
+    class Nameless(Exception, metaclass=Meta):
+        pass
+
+    manager = get_websocket_manager("ann")
+    manager.add_connection(FailingSocket(Nameless(), times=1))
+    assert (await manager.emit_event("x", {})).failed == 1
+    await eventually(lambda: interrupts == [signal.SIGINT])

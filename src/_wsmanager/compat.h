@@ -68,6 +68,20 @@ wsm_unraisable(PyObject *where)
     }
 }
 
+/* Whatever a look at somebody's object raised (it may be nothing) tells us
+ * nothing, and is forgotten; but what is no Exception goes where wsm_unraisable
+ * puts it. */
+static inline void
+wsm_overlook(PyObject *where)
+{
+    if (PyErr_Occurred() == NULL || PyErr_ExceptionMatches(PyExc_Exception)) {
+        PyErr_Clear();
+    }
+    else {
+        wsm_unraisable(where);
+    }
+}
+
 #if PY_VERSION_HEX >= 0x030C0000
 #define WSM_TPFLAGS_MANAGED_WEAKREF Py_TPFLAGS_MANAGED_WEAKREF
 #define WSM_WEAKREF_FIELD

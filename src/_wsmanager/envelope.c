@@ -530,7 +530,8 @@ envelope_common(WsmState *state, const WsmLetter *letter)
     PyObject *payload = PyObject_CallOneArg(state->hooks.encode, letter->data);
     if (payload == NULL || !PyBytes_Check(payload)) {
         Py_XDECREF(payload);
-        if (!PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        if (PyErr_ExceptionMatches(PyExc_Exception) &&
+            !PyErr_ExceptionMatches(PyExc_MemoryError)) {
             PyErr_Clear(); /* the careful way names what is wrong, and where */
         }
         return NULL;

@@ -79,7 +79,8 @@ evict_code(WsmConnection *connection, int ours)
     if (code == 0 && PyObject_GetOptionalAttr(
                          connection->websocket,
                          connection->state->names.close_code, &said) < 0) {
-        PyErr_Clear(); /* a property of a foreign class may raise anything */
+        /* A property of a foreign class may raise anything. */
+        wsm_overlook(connection->websocket);
     }
     if (said != NULL && PyLong_CheckExact(said)) {
         int overflow;

@@ -45,7 +45,7 @@ verdict_text_of(PyObject *op, const char **text)
 {
     *text = op != NULL && PyUnicode_Check(op) ? PyUnicode_AsUTF8(op) : NULL;
     if (*text == NULL) {
-        PyErr_Clear(); /* a name that is no text names none of ours */
+        wsm_overlook(op); /* a name that is no text names none of ours */
         return false;
     }
     return true;
@@ -62,7 +62,8 @@ verdict_class_is_gone(WsmState *state, PyTypeObject *type)
                                  &module) < 0 ||
         PyObject_GetOptionalAttr((PyObject *)type, state->names.__name__,
                                  &name) < 0) {
-        PyErr_Clear(); /* a class that hides its name is not in the table */
+        /* A class that hides its name is not in the table. */
+        wsm_overlook((PyObject *)type);
     }
     else if (verdict_text_of(module, &module_text) &&
              verdict_text_of(name, &name_text)) {
@@ -114,7 +115,7 @@ verdict_attribute(PyObject *op, PyObject *name)
 {
     PyObject *value = NULL;
     if (PyObject_GetOptionalAttr(op, name, &value) < 0) {
-        PyErr_Clear(); /* a state that cannot be read says nothing */
+        wsm_overlook(op); /* a state that cannot be read says nothing */
     }
     return value;
 }
