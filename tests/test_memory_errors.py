@@ -17,7 +17,8 @@ ENTRY_POINTS = [
     "remove_connection", "emit_event", "emit with names", "emit_critical_event",
     "send_to_user", "send_to_thread", "send_message", "send_error", "broadcast",
     "module broadcast", "queue behind a busy socket", "drop from a full outbox",
-    "lookups", "status", "mixed message", "frame", "reset",
+    "lookups", "status", "mixed message", "frame",
+    "remove a connection with a full outbox", "reset",
 ]  # fmt: skip
 
 

@@ -182,8 +182,7 @@ connection_displace(WsmConnection *self, uint32_t at, WsmRefList *dropped,
     connection_count_drop(self, event, action);
     self->outbox_bytes -= wsm_event_size(event);
     connection_note_gap(self, event);
-    wsm_reflist_park(dropped, Py_NewRef((PyObject *)self));
-    wsm_reflist_park(dropped, (PyObject *)event);
+    wsm_reflist_park_pair(dropped, (PyObject *)self, (PyObject *)event);
 }
 
 static bool
@@ -306,8 +305,7 @@ wsm_connection_empty_locked(WsmConnection *self, WsmRefList *dropped)
 {
     WsmEvent *event;
     while ((event = wsm_connection_pop_locked(self)) != NULL) {
-        wsm_reflist_park(dropped, Py_NewRef((PyObject *)self));
-        wsm_reflist_park(dropped, (PyObject *)event);
+        wsm_reflist_park_pair(dropped, (PyObject *)self, (PyObject *)event);
     }
 }
 

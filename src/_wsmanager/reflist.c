@@ -29,16 +29,28 @@ reflist_grow(WsmRefList *list)
     return true;
 }
 
+/* Room for so many more (two at most); false with no memory. */
+static bool
+reflist_reserve(WsmRefList *list, Py_ssize_t more)
+{
+    return list->capacity - list->count >= more || reflist_grow(list);
+}
+
 void
 wsm_reflist_park(WsmRefList *list, PyObject *op)
 {
-    if (op == NULL) {
-        return;
+    if (op != NULL && reflist_reserve(list, 1)) {
+        list->items[list->count++] = op;
     }
-    if (list->count == list->capacity && !reflist_grow(list)) {
-        return;
+}
+
+void
+wsm_reflist_park_pair(WsmRefList *list, PyObject *owner, PyObject *op)
+{
+    if (reflist_reserve(list, 2)) {
+        list->items[list->count++] = Py_NewRef(owner);
+        list->items[list->count++] = op;
     }
-    list->items[list->count++] = op;
 }
 
 void

@@ -20,6 +20,11 @@ void wsm_reflist_init(WsmRefList *list);
  * in the wrong place. */
 void wsm_reflist_park(WsmRefList *list, PyObject *op);
 
+/* Take over op, together with a new reference to owner before it: both or
+ * none, so that a list of pairs stays one. Without memory op is leaked, as
+ * above. */
+void wsm_reflist_park_pair(WsmRefList *list, PyObject *owner, PyObject *op);
+
 /* Drop everything; never under a lock. */
 void wsm_reflist_drop(WsmRefList *list);
 
