@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import sys
+import types
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -558,3 +559,39 @@ async def test_a_send_that_cleans_up_after_it_was_cancelled_at_once() -> None:
     assert steps == ["cancelled", "cleaned up"]
     assert delivery.receipt.failed == 1
     assert delivery.receipt.queued == 0
+
+
+async def test_a_send_that_is_a_coroutine_made_of_a_generator() -> None:
+    """types.coroutine() makes what await takes: it is run, and sent when it has ended."""
+
+    class Generating(StarletteSocket):
+        @types.coroutine
+        def send_text(self, data: str) -> Any:  # type: ignore[override]
+            yield from asyncio.sleep(0).__await__()
+            self.take(data)
+
+    manager = get_websocket_manager("ann")
+    socket = Generating()
+    manager.add_connection(socket)
+    first, second = manager.emit_event("x", {}), manager.emit_event("y", {})
+    assert first.receipt.queued == second.receipt.queued == 1
+    assert await second.flushed(5)
+    assert socket.types == ["x", "y"]
+    assert first.receipt.sent == second.receipt.sent == 1
+
+
+async def test_a_send_that_gives_a_plain_generator() -> None:
+    """await refuses such a one: it is a plain function's own result, and not run."""
+    begun: list[str] = []
+
+    class Giving(StarletteSocket):
+        def send_text(self, data: str) -> Any:  # type: ignore[override]
+            self.take(data)
+            return (begun.append(data) for _ in range(1))
+
+    manager = get_websocket_manager("ann")
+    socket = Giving()
+    manager.add_connection(socket)
+    assert manager.emit_event("x", {}).receipt.sent == 1
+    assert socket.types == ["x"]
+    assert begun == []

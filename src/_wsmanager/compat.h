@@ -111,6 +111,24 @@ wsm_has_weakrefs(PyObject *op)
 #define WSM_HAS_WEAKREFS(op) ((op)->weakrefs != NULL)
 #endif
 
+/* Whether await takes this generator: types.coroutine() made it. */
+static inline bool
+wsm_is_generator_coroutine(PyObject *op)
+{
+    if (!PyGen_CheckExact(op)) {
+        return false;
+    }
+#if PY_VERSION_HEX >= 0x030C0000
+    PyCodeObject *code = PyGen_GetCode((PyGenObject *)op);
+#else
+    PyCodeObject *code =
+        (PyCodeObject *)Py_NewRef(((PyGenObject *)op)->gi_code);
+#endif
+    bool is = (code->co_flags & CO_ITERABLE_COROUTINE) != 0;
+    Py_DECREF(code);
+    return is;
+}
+
 /* What the dict has for key, a new reference; value, put in, if it had
  * nothing. 1, 0, or -1 with an exception. PyDict_SetDefaultRef() of 3.13
  * counts an insertion that fails for want of memory, and gives 0: the dict's

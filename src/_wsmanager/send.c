@@ -45,7 +45,8 @@ send_iterator(PyObject *awaitable)
 {
     PyAsyncMethods *async = Py_TYPE(awaitable)->tp_as_async;
 
-    if (PyCoro_CheckExact(awaitable)) {
+    if (PyCoro_CheckExact(awaitable) ||
+        wsm_is_generator_coroutine(awaitable)) {
         return Py_NewRef(awaitable);
     }
     if (async == NULL || async->am_await == NULL) {
