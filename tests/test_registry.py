@@ -350,3 +350,8 @@ def test_subinterpreters_are_refused_or_apart(isolated: Callable[..., Any]) -> N
 def test_two_module_objects_are_apart(isolated: Callable[..., Any]) -> None:
     """Loaded a second time in one interpreter, the core has a second, separate registry."""
     isolated("two_modules.py")
+
+
+def test_awaitables_that_go_together_with_their_module(isolated: Callable[..., Any]) -> None:
+    """The collector clears a type before its last instances: they do without the module's state."""
+    isolated("orphans.py", env={"PYTHONMALLOC": "debug"})

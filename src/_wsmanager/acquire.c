@@ -505,10 +505,14 @@ acquire_dealloc(PyObject *op)
     WsmAcquire *self = (WsmAcquire *)op;
     PyTypeObject *type = Py_TYPE(op);
 
-    wsm_stop_forget(self->state);
-    if (acquire_spare(self)) {
-        Py_DECREF(type);
-        return;
+    /* A collection may take the module from the type, and so the state from
+     * us, before it comes to us. */
+    if (wsm_type_has_module(type)) {
+        wsm_stop_forget(self->state);
+        if (acquire_spare(self)) {
+            Py_DECREF(type);
+            return;
+        }
     }
     if ((!self->started || self->task != NULL) &&
         PyObject_CallFinalizerFromDealloc(op) < 0) {

@@ -111,6 +111,13 @@ wsm_has_weakrefs(PyObject *op)
 #define WSM_HAS_WEAKREFS(op) ((op)->weakrefs != NULL)
 #endif
 
+/* False once the collector has cleared the type: its module may be gone. */
+static inline bool
+wsm_type_has_module(PyTypeObject *type)
+{
+    return ((PyHeapTypeObject *)type)->ht_module != NULL;
+}
+
 /* Whether await takes this generator: types.coroutine() made it. */
 static inline bool
 wsm_is_generator_coroutine(PyObject *op)
