@@ -519,3 +519,34 @@ def test_the_gil_is_not_turned_on_by_the_import() -> None:
     if not sysconfig.get_config_var("Py_GIL_DISABLED"):
         pytest.skip("this interpreter was built with the GIL")
     assert sys._is_gil_enabled() is False
+
+
+def test_threads_that_begin_to_wait_for_one_event_at_once(fast_switches: None) -> None:
+    """Each has a future of its own loop, and every one is woken."""
+    manager = get_websocket_manager("ann")
+    rounds, threads = 200, 2
+    box: list[Any] = [None]
+    arrived = [0] * threads
+    answers: list[bool] = []
+
+    def meet(number: int, stage: int) -> None:
+        """At a barrier a thread sleeps, and the others are gone when it wakes: so they spin."""
+        arrived[number] = stage
+        deadline = time.monotonic() + 60
+        while min(arrived) < stage:
+            assert time.monotonic() < deadline, "another thread never came"
+
+    async def wait(number: int) -> None:
+        for n in range(rounds):
+            if number == 0:
+                box[0] = manager.emit_event("x", {"n": n}, ack=True)
+            meet(number, 3 * n + 1)
+            waiting = box[0].acked(30)
+            meet(number, 3 * n + 2)
+            if number == 0:
+                assert manager.acknowledge(box[0].id)
+            answers.append(await waiting)
+            meet(number, 3 * n + 3)
+
+    at_once([lambda number=number: asyncio.run(wait(number)) for number in range(threads)])
+    assert answers == [True] * rounds * threads

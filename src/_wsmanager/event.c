@@ -272,6 +272,20 @@ event_is_answered(WsmEvent *event)
     return answered;
 }
 
+/* A future of the application leads anywhere, back to the event too; before
+ * there was one nothing did. Of two threads one tracks it. */
+static void
+event_track(WsmEvent *event)
+{
+    wsm_lock(&event->lock);
+    bool tracked = event->tracked;
+    event->tracked = true;
+    wsm_unlock(&event->lock);
+    if (!tracked) {
+        PyObject_GC_Track(event);
+    }
+}
+
 static PyObject *
 event_left(PyObject *wait, PyObject *future)
 {
@@ -301,9 +315,7 @@ event_wait(WsmEvent *event, PyObject **list, PyMethodDef *left,
     if (future == NULL) {
         return NULL;
     }
-    if (!PyObject_GC_IsTracked((PyObject *)event)) {
-        PyObject_GC_Track(event);
-    }
+    event_track(event);
     if (over(event)) { /* it came between the two looks */
         wsm_waiters_wake(event->state, wsm_waiters_take(&event->lock, list),
                          *value ? Py_True : Py_False);

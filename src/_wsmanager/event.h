@@ -41,6 +41,8 @@ typedef struct {
     bool ack; /* its client is asked to acknowledge it */
     bool acked; /* guarded by lock: and has done so */
     bool forgotten; /* guarded by lock: nobody waits for that any more */
+    bool tracked; /* guarded by lock: somebody waits, or has; the collector
+                     knows it, or is about to */
 } WsmEvent;
 
 /* An event of that JSON object (bytes, as an encoder gave it), not stamped.
