@@ -21,6 +21,7 @@ from support.children import Outcome
 from support.loops import LoopThread
 from support.plants import Nursery
 from support.sockets import HangingSocket, Inbox, StarletteSocket, WebSocketState
+from support.threads import at_once
 from support.waiting import eventually, eventually_sync, turns
 
 import wsmanager
@@ -679,6 +680,27 @@ async def test_keys_are_bounded() -> None:
     for n in range(100):
         manager.emit_event("x", {"text": "x" * 2000}, idempotency_key=f"large{n}")
     assert get_manager_registry_status()["journal_bytes"] <= 50_000
+
+
+def test_keys_that_are_let_go_of_while_other_threads_use_them() -> None:
+    """What is kept goes by the budget, the keys by their age, both at once: the account is even."""
+    wsmanager.configure(journal_budget=20_000, idempotency_window=0.001)
+    manager, other = get_websocket_manager("ann"), get_websocket_manager("bob")
+
+    def use(number: int) -> None:
+        for n in range(400):
+            manager.emit_event("x", {"n": n}, idempotency_key=f"{number}-{n}")
+
+    def fill() -> None:
+        for n in range(400):
+            other.emit_event("x", {"text": "x" * 9000, "n": n})
+
+    at_once([lambda number=number: use(number) for number in range(4)] + [fill, fill])
+    wsmanager.configure(journal_budget=10_000_000, idempotency_window=60)
+    last = [manager.emit_event("x", {}, idempotency_key=f"last-{n}") for n in range(3)]
+    again = [manager.emit_event("x", {}, idempotency_key=f"last-{n}") for n in range(3)]
+    assert all(a is b for a, b in zip(last, again, strict=True))
+    assert 0 < get_manager_registry_status()["journal_bytes"] < 3_000_000
 
 
 def test_sixteen_threads_with_one_key_are_one_emit() -> None:

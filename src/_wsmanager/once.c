@@ -62,12 +62,16 @@ once_oldest(const WsmManager *manager, PyObject *keys, int64_t oldest)
     return found;
 }
 
+/* If the manager has let go of these keys meanwhile, it counts them no more. */
 static void
-once_count(WsmManager *manager, const WsmDelivery *delivery, bool more)
+once_count(WsmManager *manager, const PyObject *keys,
+           const WsmDelivery *delivery, bool more)
 {
     size_t size = wsm_event_memory(delivery->event);
     wsm_lock(&manager->lock);
-    manager->once_bytes += more ? size : -size;
+    if (manager->once == keys) {
+        manager->once_bytes += more ? size : -size;
+    }
     wsm_unlock(&manager->lock);
 }
 
@@ -77,7 +81,7 @@ once_drop(WsmManager *manager, PyObject *keys, PyObject *key)
     PyObject *delivery = NULL;
     int popped = PyDict_Pop(keys, key, &delivery);
     if (delivery != NULL) {
-        once_count(manager, (WsmDelivery *)delivery, false);
+        once_count(manager, keys, (WsmDelivery *)delivery, false);
         Py_DECREF(delivery);
     }
     return popped < 0 ? -1 : 0;
@@ -112,7 +116,7 @@ wsm_once_claim(WsmManager *manager, PyObject *key, WsmDelivery *own)
         winner = NULL;
     }
     else if (winner == (PyObject *)own) {
-        once_count(manager, own, true);
+        once_count(manager, keys, own, true);
     }
     Py_DECREF(keys);
     return (WsmDelivery *)winner;
