@@ -78,8 +78,9 @@ def add_check(name: str, check: Check) -> None:
         counts as a no.
     :raises TypeError: if *check* cannot be called, or has to be awaited.
     """
-    if not callable(check) or inspect.iscoroutinefunction(check):
-        what = "async def" if callable(check) else type(check).__name__
+    given: object = check
+    if not callable(given) or inspect.iscoroutinefunction(given):
+        what = "async def" if callable(given) else type(given).__name__
         raise TypeError(f"a check is a function that gives a str or None, not {what}")
     with _checks_lock:
         _checks[name] = check
