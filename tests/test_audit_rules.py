@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
 from audit_data.trees import check, only
 
+import wsmanager
 from wsmanager.audit import Settings
+from wsmanager.audit.names import REPLACEMENTS
+from wsmanager.audit.resolve import OWN_PLAIN
+from wsmanager.shim.text import _FROM_COMPAT
 
 #: rule -> trees in which every mark and nothing else of that rule is expected
 TREES = {
@@ -102,6 +108,55 @@ TREES = {
             manager = get_websocket_manager(ctx)
             manager.emit_event("a")
             websocket_manager.emit_event("a")
+        === short.py
+        from typing import Optional
+        import app.one
+        from app.one import WebSocketManager, get_websocket_manager
+        from wsmanager import UnifiedWebSocketManager
+        class Mailer:
+            async def send_mail(self): ...
+        class Hub(WebSocketManager):
+            async def emit_agent(self, event): ...
+        class MockWebSocketManager:
+            async def send_to_user(self, user, message): ...
+        async def f(ctx, a: WebSocketManager, b: "WebSocketManager | None" = None, *,
+                    c: Optional[app.one.WebSocketManager] = None, d: UnifiedWebSocketManager, e=None):
+            m = WebSocketManager(); m.send_to_user(1, 2)  # ! WSM005
+            a.send_to_user(1, 2)  # ! WSM005
+            b.send_to_user(1, 2)  # ! WSM005
+            if c: c.emit_event("a")  # ! WSM005
+            hub = Hub()
+            hub.emit_agent(1)  # ! WSM005
+            hub.send_to_user(1, 2)  # ! WSM005
+            made: WebSocketManager = ctx.make()
+            made.send_to_user(1, 2)  # ! WSM005
+            w = get_websocket_manager(ctx)
+            w.emit_event("a")  # ! WSM005
+            await m.send_to_user(1, 2)
+            m.broadcast(1)
+            d.send_to_user(1, 2)
+            e.send_to_user(1, 2)
+            x = m.send_to_user(1, 2)
+            mailer = Mailer()
+            mailer.send_mail()
+            mock = MockWebSocketManager()
+            mock.send_to_user(1, 2)
+        class Service:
+            field: WebSocketManager
+            def __init__(self, given: WebSocketManager, other):
+                self.own = Hub()
+                self.given = given
+                self.other: WebSocketManager = other
+                self.unknown = other
+            async def f(self):
+                self.own.emit_agent(1)  # ! WSM005
+                self.given.emit_event("a")  # ! WSM005
+                self.field.emit_event("a")  # ! WSM005
+                self.other.emit_event("a")  # ! WSM005
+                await self.own.emit_agent(1)
+                self.unknown.emit_event("a")
+                await self.own.emit_agent(
+                    1)
         """,
     "WSM006": """
         === app/one.py
@@ -215,6 +270,75 @@ def test_a_legacy_import_names_its_replacement(tmp_path: Path) -> None:
         "from wsmanager import get_websocket_manager; "
         "from wsmanager.compat import create_websocket_manager"
     ) in report.findings[0].message
+
+
+def test_a_status_that_was_awaited_is_awaited_still(tmp_path: Path) -> None:
+    report = check(
+        tmp_path,
+        """
+        === use.py
+        from app.websocket_core.manager import get_manager_registry_status  # ! WSM007
+        """,
+    )
+    assert report.findings[0].message.endswith(
+        "from wsmanager.compat import get_manager_registry_status"
+    )
+
+
+def test_a_replacement_is_awaitable_if_a_shim_has_it_so() -> None:
+    """What a shim gives under an old name and what the audit advises for it are one thing."""
+    for name, home in REPLACEMENTS.items():
+        where = "wsmanager.compat" if name in _FROM_COMPAT else "wsmanager"
+        assert home == where, name
+
+
+def test_awaits_of_our_own_plain_functions(tmp_path: Path) -> None:
+    check(
+        tmp_path,
+        """
+        === use.py
+        import asyncio
+        import wsmanager
+        from wsmanager import broadcast, get_manager_registry_status, reset_manager_registry as reset
+        from wsmanager import compat, drain
+        from wsmanager.compat import get_manager_registry_status as status, get_manager
+        from wsmanager.compat import reset_websocket_manager_registry, check_websocket_service_available
+        async def f(ctx):
+            await get_manager_registry_status()  # ! WSM010
+            await reset()  # ! WSM010
+            await wsmanager.broadcast({})  # ! WSM010
+            await asyncio.gather(broadcast({}), status())  # ! WSM010
+            await reset_websocket_manager_registry()  # ! WSM010
+            await get_manager(ctx)  # ! WSM001 fixable
+            await status()
+            await compat.get_manager_registry_status()
+            await check_websocket_service_available()
+            await drain()
+            broadcast({})
+            try:
+                await broadcast({})
+            except TypeError:
+                pass
+        """,
+    )
+
+
+def test_what_is_called_plain_is_plain() -> None:
+    wsmanager.get_websocket_manager("ann")
+    calls: dict[str, tuple[Any, ...]] = {
+        "broadcast": ({"type": "x"},),
+        "create_error_message": ("code", "text"),
+        "create_server_message": ("x", {}),
+    }
+    for name in OWN_PLAIN - {"install_drain"}:
+        assert not inspect.isawaitable(getattr(wsmanager, name)(*calls.get(name, ()))), name
+    others = {
+        name
+        for name in wsmanager.__all__
+        if inspect.isroutine(getattr(wsmanager, name))
+        and not inspect.iscoroutinefunction(getattr(wsmanager, name))
+    }
+    assert others - {"get_websocket_manager", "get_websocket_manager_async"} == OWN_PLAIN
 
 
 def test_compat_is_asynchronous(tmp_path: Path) -> None:

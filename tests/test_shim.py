@@ -390,6 +390,16 @@ def test_what_can_go(project: Path, source: str) -> None:
     assert idle(project) == IMPORTERS[source]
 
 
+def test_a_module_taken_from_its_package_counts(tmp_path: Path) -> None:
+    """Also where the package is found nowhere: outside of the folder that has it."""
+    (tmp_path / "pyproject.toml").write_text("")
+    folder = tmp_path / "old"
+    folder.mkdir()
+    assert main(["shim", str(folder), "--package", "app.sockets", "--only"]) == 0
+    (tmp_path / "use.py").write_text("from app import sockets\n")
+    assert idle(tmp_path) == set()
+
+
 def test_relative_imports_count(project: Path) -> None:
     (project / "old/app/code.py").write_text("from .websocket_core.hub import get_manager\n")
     assert idle(project) == {"app/websocket_core/sockets.py"}

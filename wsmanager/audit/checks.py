@@ -9,6 +9,7 @@ from typing import Final
 from .._shims import HEADER
 from .facts import ClassFact
 from .findings import Finding
+from .legacy import Legacy, Replacement, advice
 from .names import REPLACEMENTS, Names
 from .resolve import Kind, Resolver, Thing
 from .signature import OWN_BUILDERS, mismatch, own_mismatch
@@ -20,6 +21,8 @@ _NOT_AWAITABLE: Final = frozenset({Kind.PLAIN, Kind.INSTANCE, Kind.NONE})
 _MANAGER_NAME: Final = re.compile(r"(websocket|socket|ws)\w*manager", re.I)
 _FACTORY_NAME: Final = re.compile(r"(websocket|ws)_?manager", re.I)
 _MOST_LISTED: Final = 5
+#: The rule about imports of legacy paths.
+LEGACY_IMPORT: Final = "WSM007"
 #: Why an await of the synchronous factory is not wrong where it stands.
 _REASONS: Final = {
     "TypeError": "the code around expects the TypeError",
@@ -31,7 +34,8 @@ _REASONS: Final = {
 class Checker:
     """Knows the whole tree, and turns the sites of one file after the other into findings.
 
-    *classes* are all manager classes of the tree; *shown* gives the path that a user sees.
+    *classes* are all manager classes of the tree, *legacy* its shims; *shown* gives the path that
+    a user sees.
     """
 
     def __init__(
@@ -39,11 +43,13 @@ class Checker:
         resolver: Resolver,
         names: Names,
         classes: list[ClassFact],
+        legacy: Legacy,
         shown: Callable[[str], str],
     ) -> None:
         self._resolver = resolver
         self._names = names
         self._classes = classes
+        self._legacy = legacy
         self._shown = shown
         self._kinds: dict[str, Callable[[Site, str], Iterator[Finding]]] = {
             "await": self._await,
@@ -54,6 +60,7 @@ class Checker:
             "emit": self._emit,
             "lock": self._lock,
             "import": self._import,
+            "named": self._named,
             "message": self._message,
         }
 
@@ -125,7 +132,7 @@ class Checker:
     def _poisoned(self, site: Site, thing: Thing, act: str) -> str:
         source = thing.source or thing
         kind = "plain function" if thing.source else "class"
-        where = f"{self._shown(source.path)}:{source.line}"
+        where = f"{self._shown(source.path)}:{source.line}" if source.path else "wsmanager's"
         return (
             f"{site.label} is {act}, but it is the {kind} {source.name} ({where}), "
             "whose result cannot be awaited"
@@ -190,10 +197,11 @@ class Checker:
 
     def _emit(self, site: Site, path: str) -> Iterator[Finding]:
         thing = self._resolver.thing(site.value, path)
-        method = site.info[0]
+        method, named_so = site.info
         if thing.kind is Kind.INSTANCE:
             found = self._resolver.attribute(thing, method, path)
             legacy = found.kind is Kind.COROUTINE and found.in_tree
+            legacy = legacy and (bool(named_so) or self._resolver.is_manager(thing))
         elif thing.kind is Kind.MANAGER:
             legacy = thing.in_tree and self._only_async(method)
         else:
@@ -220,17 +228,25 @@ class Checker:
         yield self._finding("WSM006", site, path, text)
 
     def _import(self, site: Site, path: str) -> Iterator[Finding]:
-        homes: dict[str, list[str]] = {}
-        for name in site.info:
-            homes.setdefault(REPLACEMENTS[name], []).append(name)
-        news = "; ".join(f"from {home} import {', '.join(names)}" for home, names in homes.items())
-        text = f"{site.label} is a legacy path of {', '.join(site.info)}: {news}"
-        yield self._finding("WSM007", site, path, text)
+        assert isinstance(site.value, Ref)
+        text = self._legacy.told(path, site.value, site.info)
+        if not text and not site.value.level and self._names.is_legacy(site.label):
+            old = [name for name in site.info if name in REPLACEMENTS]
+            news = advice(Replacement(REPLACEMENTS[name], name) for name in old)
+            text = f"{site.label} is a legacy path of {', '.join(old)}: {news}" if old else ""
+        if text:
+            yield self._finding(LEGACY_IMPORT, site, path, text)
+
+    def _named(self, site: Site, path: str) -> Iterator[Finding]:
+        text = self._legacy.named(path, site.label)
+        if text:
+            yield self._finding(LEGACY_IMPORT, site, path, text)
 
     def _message(self, site: Site, path: str) -> Iterator[Finding]:
         thing = self._resolver.thing(site.value, path)
-        name = thing.name if thing.kind is Kind.FUNCTION else self._builder(site.value, path)
-        if thing.kind is Kind.FUNCTION:
+        theirs = thing.kind is Kind.FUNCTION and thing.path
+        name = thing.name if theirs else self._builder(site.value, path)
+        if theirs:
             definition = self._resolver.definition(thing)
             reason = (
                 mismatch(site.info, definition) if definition and thing.name in OWN_BUILDERS else ""

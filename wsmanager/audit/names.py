@@ -15,9 +15,15 @@ ASYNCIO_CONSUMERS: Final = frozenset({"run", "wait", "as_completed"})
 #: Those of them whose first argument is a collection of awaitables.
 TAKES_COLLECTION: Final = frozenset({"wait", "as_completed"})
 
+#: What takes the dotted name of a module, or of something in one, in a text.
+NAMES_MODULE: Final = frozenset(
+    "import_module __import__ importorskip find_spec patch setattr delattr".split()
+)
+DOTTED: Final = re.compile(r"\w+(?:\.\w+)+")
+
 MESSAGE_BUILDERS: Final = frozenset({"create_server_message", "create_error_message"})
 
-#: Old names with the module of ours that has them.
+#: Old names with the module of ours that has them so that code around them need not change.
 REPLACEMENTS: Final = {
     "get_websocket_manager": "wsmanager",
     "get_websocket_manager_async": "wsmanager",
@@ -27,7 +33,7 @@ REPLACEMENTS: Final = {
     "WebSocketManagerMode": "wsmanager",
     "WebSocketConnection": "wsmanager",
     "AgentWebSocketBridge": "wsmanager",
-    "get_manager_registry_status": "wsmanager",
+    "get_manager_registry_status": "wsmanager.compat",  # awaited there, as it was
     "reset_manager_registry": "wsmanager",
     "create_server_message": "wsmanager",
     "create_error_message": "wsmanager",
@@ -58,6 +64,15 @@ _LOCK: Final = re.compile(rb"^[ \t]*with\b[^\n]*(?:lock|mutex)", re.M | re.I)
 _SENDS: Final = re.compile(
     rb"^[ \t]*[\w.]*manager\w*[ \t]*\.[ \t]*(?:emit|send|broadcast)\w*[ \t]*\(", re.M | re.I
 )
+#: Of whatever: looked for only where a manager or its class is named.
+_ANY_SEND: Final = re.compile(rb"\.[ \t]*(?:emit|send|broadcast)\w*[ \t]*\(")
+#: Imports of a project's own paths with "websocket" in them, as a shim outside the audited paths has.
+_WEBSOCKET_IMPORTS: Final = [
+    re.compile(
+        word + rb"[ \t]+(?!(?:websockets?|starlette|fastapi|wsmanager)\b)\.*[\w.]*(?i:websocket)"
+    )
+    for word in (rb"from", rb"import")
+]
 _LEGACY_IMPORT: Final = re.compile(rb"^[ \t]*from[ \t]+\w[\w.]*[ \t]+import\b", re.M)
 
 
@@ -100,18 +115,28 @@ class Aliases(NamedTuple):
 
 
 class Names(NamedTuple):
-    """The configured names, as a worker needs them; *syntax* is whether every file is to be parsed."""
+    """The configured names, as a worker needs them; *syntax* is whether every file is to be parsed.
+
+    *shims* are the modules of the tree that ``wsmanager shim`` wrote, each with its package.
+    """
 
     factories: frozenset[str]
     async_factories: frozenset[str]
     manager_classes: tuple[str, ...]
     legacy_modules: tuple[str, ...]
     syntax: bool = True
+    shims: tuple[tuple[str, str], ...] = ()
 
     @property
     def both(self) -> frozenset[str]:
         """The names of the factories of either kind."""
         return self.factories | self.async_factories
+
+    def is_legacy(self, module: str) -> bool:
+        """Whether *module* is a legacy path by its name."""
+        listed = (module == old or module.startswith(old + ".") for old in self.legacy_modules)
+        ours = module.partition(".")[0] == "wsmanager"
+        return not ours and ("websocket" in module.lower() or any(listed))
 
 
 class Patterns:
@@ -126,6 +151,13 @@ class Patterns:
         self._cores = [core.encode() for core in sorted(cores)]
         self._class = re.compile(rb"\b\w*(?:" + b"|".join(map(re.escape, self._cores)) + rb")\w*\b")
         self._telling = _shortest([*self._raw_names, *_RAW_BUILDERS, *self._cores])
+        self._pairs = [
+            pair.encode()
+            for package, word in names.shims
+            for pair in ([f"{package}.{word}"] if package else [f'"{word}.', f"'{word}."])
+        ]
+        self._shim_words = sorted({word.encode() for _, word in names.shims})
+        self._shim_imports = _shim_imports(names.shims)
         self._globs = [re.compile(fnmatch.translate(glob)) for glob in names.manager_classes]
 
     def is_manager_class(self, name: str) -> bool:
@@ -140,7 +172,12 @@ class Patterns:
         """
         if any(name in data for name in self._telling):
             return True
-        if b"ocket" in data and any(name in data for name in _REPLACED):
+        if b"ocket" in data and (
+            any(name in data for name in _REPLACED)
+            or any(pattern.search(data) for pattern in _WEBSOCKET_IMPORTS)
+        ):
+            return True
+        if self._may_import_shim(data):
             return True
         if b"anager" in data and _SENDS.search(data):
             return True
@@ -150,6 +187,12 @@ class Patterns:
             if any(pattern.search(data) for pattern in _ASYNCIO_CALLS):
                 return True
         return b"await" in data and self._awaits_something(data)
+
+    def _may_import_shim(self, data: bytes) -> bool:
+        return any(word in data for word in self._shim_words) and (
+            any(pair in data for pair in self._pairs)
+            or any(pattern.search(data) for pattern in self._shim_imports)
+        )
 
     def _awaits_something(self, data: bytes) -> bool:
         if any(text in data for text in _MODULE_CALLS):
@@ -226,9 +269,23 @@ class Patterns:
         if b"anager" in data:
             for match in _SENDS.finditer(data):
                 yield match.end()
+        if has_factory or any(core in data for core in self._cores):
+            for match in _ANY_SEND.finditer(data):
+                if b"await" not in data[data.rfind(b"\n", 0, match.start()) + 1 : match.start()]:
+                    yield match.start()
         if b"ocket" in data:
             for match in _LEGACY_IMPORT.finditer(data):
                 yield match.end()
+            for pattern in _WEBSOCKET_IMPORTS:
+                for match in pattern.finditer(data):
+                    yield match.start()
+        if any(word in data for word in self._shim_words):
+            for pair in self._pairs:
+                for match in re.finditer(re.escape(pair), data):
+                    yield match.start()
+            for pattern in self._shim_imports:
+                for match in pattern.finditer(data):
+                    yield match.start()
 
     def _awaits(self, data: bytes, imported: frozenset[bytes]) -> Iterable[int]:
         names = {name.encode() for name in self.names.both}
@@ -244,6 +301,28 @@ class Patterns:
                 or (first in imported and len(parts) <= 4)
             ) and not (first == b"asyncio" and parts == [b"sleep"]):
                 yield match.start()
+
+
+def _shim_imports(shims: tuple[tuple[str, str], ...]) -> list[re.Pattern[bytes]]:
+    """What finds imports of *shims*, but for those that have the package and a dot before the name.
+
+    Each begins with letters, so that it is looked for at the speed of bytes.
+    """
+    if not shims:
+        return []
+    words = b"|".join(_encoded({word for _, word in shims}))
+    packages = b"|".join(_encoded({package for package, _ in shims if package}))
+    found = [rb"from[ \t]+\.+[ \t]*(?:" + words + rb")\b"]
+    # The names may stand in the lines below.
+    several = rb"[\s\\]+import\b(?:[ \t]*[\\(]|[^\n]*\b(?:" + words + rb")\b)"
+    found.append(rb"from[ \t]+\.+" + several)
+    if packages:
+        found.append(rb"from[ \t]+(?:[\w.]*\.)?(?:" + packages + rb")" + several)
+    tops = b"|".join(_encoded({word for package, word in shims if not package}))
+    if tops:
+        found.append(rb"from[ \t]+(?:" + tops + rb")\b")
+        found.append(rb"import[ \t]+[^\n]*\b(?:" + tops + rb")\b")
+    return [re.compile(pattern) for pattern in found]
 
 
 def _may_consume(data: bytes) -> bool:

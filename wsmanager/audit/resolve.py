@@ -7,6 +7,7 @@ import enum
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from ..compat._deprecated import ALIASES
 from . import source
 from .evaluate import Evaluator
 from .tree import Module, Tree
@@ -101,7 +102,15 @@ _OPAQUE_THING: Final = Thing(Kind.OPAQUE)
 _NOT_AWAITABLE: Final = frozenset({Kind.MANAGER, Kind.PLAIN, Kind.INSTANCE, Kind.NONE})
 
 #: What our own package exports beyond the two factories, and that is awaited.
-_OWN_COROUTINES: Final = frozenset({"create_websocket_manager", "get_manager_registry_status"})
+_OWN_COROUTINES: Final = frozenset(
+    "check_websocket_service_available create_websocket_manager get_manager_registry_status".split()
+)
+#: The plain functions there, whose results cannot be awaited.
+OWN_PLAIN: Final = frozenset(
+    "broadcast configure create_error_message create_server_message get_config "
+    "get_manager_registry_status install_drain reset_manager_registry".split()
+)
+_OWN_HOMES: Final = frozenset({"wsmanager", "wsmanager.compat"})
 #: Bases outside the tree that add no ``__await__``.
 _KNOWN_BASES: Final = frozenset(
     "object ABC Protocol Enum IntEnum StrEnum Exception BaseException ValueError TypeError RuntimeError "
@@ -228,9 +237,16 @@ class Resolver:
     def _own(self, ref: Ref) -> Thing:
         if not ref.name:
             return Thing(Kind.MODULE, ref.module)
-        if ref.module == "wsmanager.compat" and ref.name in _OWN_COROUTINES:
-            return Thing(Kind.COROUTINE, ref.name)
-        return self.by_name(ref.name, method=False, everywhere=False)
+        name = ref.name
+        if ref.module == "wsmanager.compat":
+            if name in _OWN_COROUTINES:
+                return Thing(Kind.COROUTINE, name)
+            name = ALIASES.get(name, name)
+        found = self.by_name(name, method=False, everywhere=False)
+        if found.kind is Kind.UNKNOWN and name in OWN_PLAIN and ref.module in _OWN_HOMES:
+            value = Function(name, 0, (Plain(name),), UNKNOWN, ())
+            return Thing(Kind.FUNCTION, name, value=value)
+        return found
 
     def by_name(self, name: str, *, method: bool, everywhere: bool = True) -> Thing:
         """What something called *name* is when it cannot be followed: what the tree defines it to be."""
@@ -318,6 +334,22 @@ class Resolver:
                 elif _base_name(base) not in _KNOWN_BASES:
                     sure = False
         return False if sure else None
+
+    def is_manager(self, instance: Thing) -> bool:
+        """Whether the class of *instance*, or one that it is derived from, is a manager by its name."""
+        pending = [(instance.value, instance.path)]
+        seen: set[tuple[str, int]] = set()
+        while pending:
+            item, where = pending.pop()
+            if not isinstance(item, Class) or (where, item.line) in seen:
+                continue
+            seen.add((where, item.line))
+            if self._is_manager_class(item.name):
+                return True
+            for base in item.bases:
+                found = self.thing(base, where)
+                pending.append((found.value, found.path))
+        return False
 
     # -- functions ----------------------------------------------------------------
 

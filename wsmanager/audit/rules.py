@@ -112,7 +112,12 @@ The name lives in wsmanager. While old paths are imported, the modules behind
 them cannot go; once this rule is silent, they can.
 
     from app.websocket_core.websocket_manager import get_websocket_manager   # old
-    from wsmanager import get_websocket_manager                              # new""",
+    from wsmanager import get_websocket_manager                              # new
+
+Of a module that `wsmanager shim` wrote, every import is reported, also of the
+module itself, and what import_module("app.sockets") or patch("app.sockets.name")
+is given. What replaces a name is as good where the old one stood: what was
+awaited comes from wsmanager.compat, and may be awaited still.""",
         ),
         Rule(
             "WSM008",
@@ -147,6 +152,11 @@ result cannot be awaited: often an import alias that hides what it really is.
 
     from app.sockets import make_manager as create_websocket_manager
     manager = await create_websocket_manager(ctx)      # TypeError: make_manager is plain
+
+So are plain functions of wsmanager's own that an await is written before:
+
+    from wsmanager import get_manager_registry_status
+    status = await get_manager_registry_status()       # TypeError: wsmanager.compat's is awaited
 
 Only what is certain is reported. It is not fixed automatically: whether the
 await or the name is wrong is for a person to say.""",

@@ -12,15 +12,16 @@ from typing import Final
 
 from . import fix as fixing
 from . import shims, source
-from .checks import UNUSED_SHIM, Checker, unused_shim
+from .checks import LEGACY_IMPORT, UNUSED_SHIM, Checker, unused_shim
 from .facts import Facts, extract, is_whole, load
 from .files import File, collect
 from .findings import Finding, Report, UnparsedFile
+from .legacy import Legacy, tables
 from .names import Patterns
 from .pool import Progress, index
 from .resolve import Resolver, Summary
 from .settings import Settings
-from .tree import Tree
+from .tree import Tree, stem_of
 
 _NOQA: Final = re.compile(
     r"#\s*noqa(?P<codes>\s*:\s*(?P<list>[A-Z]+[0-9]+(?:[\s,]+[A-Z]+[0-9]+)*))?", re.IGNORECASE
@@ -74,7 +75,9 @@ class _Run:
         self.settings = settings
         self.found = collect(paths, settings.exclude)
         self.facts: dict[str, Facts] = {}
-        self.patterns = Patterns(settings.names)
+        self._tables = tables(file.path for file in self._with_legacy_imports())
+        self.names = settings.names._replace(shims=_named(self._tables))
+        self.patterns = Patterns(self.names)
         self._shown = {file.path: file.shown for file in self.found.files}
         self._summaries: dict[str, Summary | None] = {}
         self._base = os.getcwd()
@@ -82,8 +85,14 @@ class _Run:
 
     def index(self, jobs: int | None, progress: Progress | None, method: str | None) -> None:
         paths = [file.path for file in self.found.files]
-        for facts in index(paths, self.settings.names, jobs, progress, method):
+        for facts in index(paths, self.names, jobs, progress, method):
             self.facts[facts.path] = facts
+
+    def _with_legacy_imports(self) -> list[File]:
+        """The files of the run, if their imports of shims are asked for."""
+        wants = self.settings.wants
+        wanted = any(wants(LEGACY_IMPORT, file.shown) for file in self.found.files)
+        return self.found.files if wanted else []
 
     def shown(self, path: str) -> str:
         """*path* as the user would write it."""
@@ -114,7 +123,8 @@ class _Run:
             self.patterns.is_manager_class,
         )
         classes = [item for fact in facts for item in fact.classes]
-        checker = Checker(self._resolver, names, classes, self.shown)
+        legacy = Legacy(tree, self._tables, self.facts)
+        checker = Checker(self._resolver, names, classes, legacy, self.shown)
         unparsed = [UnparsedFile(path, reason) for path, reason in self.found.unreadable]
         report = Report([], len(facts), unparsed)
         idle = self._idle_shims(facts, tree)
@@ -198,6 +208,17 @@ class _Run:
             except (source.Unparsed, OSError) as error:
                 reason = getattr(error, "strerror", None) or str(error)
                 report.failed.append((file.shown, f"cannot be written: {reason}"))
+
+
+def _named(shims: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Each of the files *shims* as the last two parts of its dotted name, one that may be all of it as such."""
+    found = set()
+    for path in shims:
+        folder, word = os.path.split(stem_of(path))
+        found.add((os.path.basename(folder), word))
+        if not os.path.isfile(os.path.join(folder, "__init__.py")):
+            found.add(("", word))
+    return tuple(sorted(found))
 
 
 def _silenced(text: source.Source, finding: Finding) -> bool:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import ast
 import os
-import re
 from collections.abc import Iterable
-from typing import Final
 
 from . import source
+from .names import DOTTED
 from .tree import Module, Tree, project_root, stem_of
-
-_DOTTED: Final = re.compile(r"\w+(\.\w+)+")
 
 
 def unused(shims: set[str], files: Iterable[str], roots: Iterable[str], tree: Tree) -> list[str]:
@@ -68,15 +65,14 @@ def _imported(module: ast.Module, path: str, tree: Tree) -> set[str]:
             target = tree.find(path, node.level, node.module or "")
             _add(found, target, tree)
             for alias in node.names:
-                if target is not None:
-                    _add(found, tree.child(target, alias.name), tree)
+                _add(found, tree.member(path, node.level, node.module or "", alias.name), tree)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             _named(found, node.value, path, tree)
     return found
 
 
 def _named(found: set[str], text: str, path: str, tree: Tree) -> None:
-    if len(text) > 300 or not _DOTTED.fullmatch(text):
+    if len(text) > 300 or not DOTTED.fullmatch(text):
         return
     parts = text.split(".")
     # "a.b.c.name" of patch() as well: the module is a part of it.

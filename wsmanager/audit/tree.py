@@ -56,6 +56,14 @@ class Tree:
             return None
         return self._at(os.path.join(module.stem, name))
 
+    def member(self, importer: str, level: int, module: str, name: str) -> Module | None:
+        """The module that ``from <level dots><module> import <name>`` means, if it means one."""
+        package = self.find(importer, level, module)
+        if package is not None:
+            return self.child(package, name)
+        # Of a top-level package that is found nowhere, what is in it may be.
+        return None if level else self.find(importer, 0, f"{module}.{name}")
+
     def _find(self, folder: str, level: int, module: str) -> Module | None:
         parts = module.split(".") if module else []
         if level:

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from . import expects
+from .annotated import stated
 from .evaluate import Evaluator, dotted, last_name, own_nodes
 from .names import (
     ASYNCIO_CONSUMERS,
     CONSUMERS,
+    DOTTED,
     MESSAGE_BUILDERS,
-    REPLACEMENTS,
+    NAMES_MODULE,
     TAKES_COLLECTION,
     Aliases,
     Patterns,
@@ -23,10 +25,12 @@ from .place import Place
 from .scope import COMPREHENSIONS
 from .sites import Site, label, position
 from .usage import PROTOCOL
-from .values import UNKNOWN, Attr, Call, Global, Ref, Value, needs_tree
+from .values import UNKNOWN, Attr, Call, Global, Instance, Ref, Value, either, needs_tree
 
 _SENDS = ("emit", "send", "broadcast")
 _BUILTINS = frozenset(dir(builtins))
+#: What may begin above its own line.
+_DECORATED = frozenset({ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef})
 #: Nodes with nothing in them and no rule about them; most of a tree is these.
 _LEAVES = frozenset({ast.Name, ast.Constant, ast.Load, ast.Store, ast.Pass})
 
@@ -55,6 +59,7 @@ class Walker:
         self._top = names
         self._factories = patterns.names.both | aliases.factories
         self._builders = MESSAGE_BUILDERS | aliases.builders
+        self._words = frozenset(word for _, word in patterns.names.shims)
         self._helpers: dict[int, bool] = {}
         self._seen: set[tuple[str, int, int]] = set()
 
@@ -66,7 +71,7 @@ class Walker:
             node, place = pending.pop()
             first = getattr(node, "lineno", 0)
             last = getattr(node, "end_lineno", first)
-            if first == last:
+            if first == last and type(node) not in _DECORATED:
                 if first not in self._marks and first:
                     continue
             elif not self._marked(node, first, last):
@@ -230,6 +235,8 @@ class Walker:
             )
             if not own:
                 yield self._site("construct", node, name, self._value(node.func, place), place)
+        if name in NAMES_MODULE and node.args:
+            yield from self._named_module(node, place)
         if name in self._builders:
             value = self._value(node.func, place)
             yield self._site("message", node, name, value, place, _shape(node))
@@ -344,9 +351,23 @@ class Walker:
             receiver = last_name(function.value) or (
                 label(function.value.func) if isinstance(function.value, ast.Call) else ""
             )
-            if "manager" in receiver.lower():
-                value = self._value(function.value, place)
-                yield self._site("emit", node, label(function), value, place, (function.attr,))
+            value = self._value(function.value, place)
+            annotated = self._annotated(function.value, place)
+            if annotated != UNKNOWN:
+                value = either([], [value, annotated])
+            named = "manager" if "manager" in receiver.lower() else ""
+            if named or (needs_tree(value, self._names.both) and not self._outside(value)):
+                info = (function.attr, named)
+                yield self._site("emit", node, label(function), value, place, info)
+
+    def _annotated(self, node: ast.expr, place: Place) -> Value:
+        """What a name, or an attribute of ``self``, is said to be; UNKNOWN where nothing says it."""
+        scope = place.scope
+        for expression, where in stated(node, scope):
+            value = self._evaluator.annotation(expression, where)
+            if isinstance(value, Instance):
+                return value
+        return UNKNOWN
 
     def _unused(self, call: ast.Call, place: Place, why: str, name: str = "") -> Iterator[Site]:
         if last_name(call.func) in self._factories:
@@ -405,17 +426,24 @@ class Walker:
 
     def _imports(self, node: ast.ImportFrom, place: Place) -> Iterator[Site]:
         module = node.module or ""
-        if node.level or module.partition(".")[0] == "wsmanager":
-            return
-        listed = any(
-            module == legacy or module.startswith(legacy + ".")
-            for legacy in self._names.legacy_modules
-        )
-        if not listed and "websocket" not in module.lower():
-            return
-        names = [alias.name for alias in node.names if alias.name in REPLACEMENTS]
-        if names:
-            yield self._site("import", node, module, UNKNOWN, place, tuple(names))
+        names = tuple(alias.name for alias in node.names)
+        if self._names.is_legacy(module) or self._may_be_shim(f"{module}.{'.'.join(names)}"):
+            whole = Ref(node.level, module, "")
+            yield self._site("import", node, "." * node.level + module, whole, place, names)
+
+    def _modules(self, node: ast.Import, place: Place) -> Iterator[Site]:
+        for alias in node.names:
+            if self._names.is_legacy(alias.name) or self._may_be_shim(alias.name):
+                yield self._site("import", alias, alias.name, Ref(0, alias.name, ""), place)
+
+    def _named_module(self, node: ast.Call, place: Place) -> Iterator[Site]:
+        """A module that a call imports or patches by its name."""
+        text = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
+        if isinstance(text, str) and DOTTED.fullmatch(text) and self._may_be_shim(text):
+            yield self._site("named", node.args[0], text, UNKNOWN, place)
+
+    def _may_be_shim(self, text: str) -> bool:
+        return not self._words.isdisjoint(text.split("."))
 
 
 #: No part of a walker, which would then keep itself and its tree alive: workers do not collect cycles.
@@ -427,6 +455,7 @@ _LOOKS: Final[dict[type[ast.AST], Callable[[Walker, Any, Place], Iterator[Site]]
     ast.Assign: Walker._assigned,
     ast.AnnAssign: Walker._assigned,
     ast.With: Walker._locked,
+    ast.Import: Walker._modules,
     ast.ImportFrom: Walker._imports,
     ast.ClassDef: Walker._class,
 }
