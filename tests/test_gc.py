@@ -106,6 +106,58 @@ async def test_a_removed_socket_is_freed_without_the_collector() -> None:
         gc.enable()
 
 
+KEEPS: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "until it is acknowledged": {"ack": True},
+    "for its idempotency key": {"idempotency_key": "k"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("names", KEEPS.values(), ids=KEEPS)
+async def test_an_event_for_one_connection_does_not_keep_it(names: dict[str, Any]) -> None:
+    """The manager may keep the event; the connection that has left goes by its count alone."""
+    manager = get_websocket_manager("ann")
+    gc.disable()
+    try:
+        socket = StarletteSocket()
+        alive = weakref.ref(socket)
+        connection_id = manager.add_connection(socket)
+        await manager.emit_event("x", {}, connection_id=connection_id, **names)
+        assert socket.types == ["x"]
+        manager.remove_connection(connection_id)
+        del socket
+        await turns(3)
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+async def test_a_delivery_for_one_connection_held_by_its_socket() -> None:
+    manager = get_websocket_manager("ann")
+    socket = StarletteSocket()
+    alive = weakref.ref(socket)
+    connection_id = manager.add_connection(socket)
+    socket.delivery = manager.emit_event("x", {}, connection_id=connection_id)  # type: ignore[attr-defined]
+    manager.remove_connection(connection_id)
+    del socket
+    collect()
+    assert alive() is None
+
+
+@pytest.mark.parametrize("names", KEEPS.values(), ids=KEEPS)
+async def test_users_who_got_events_for_one_connection_are_swept(names: dict[str, Any]) -> None:
+    wsmanager.configure(idle_ttl=0.0)
+    for n in range(50):
+        manager = get_websocket_manager(f"user-{n}")
+        connection_id = manager.add_connection(StarletteSocket())
+        manager.emit_event("x", {}, connection_id=connection_id, **names)
+        manager.remove_connection(connection_id)
+    for n in range(100):
+        get_websocket_manager(f"other-{n}")
+    collect()
+    assert wsmanager.get_manager_registry_status()["total_registered_managers"] < 40
+
+
 async def test_a_delivery_is_freed_without_the_collector() -> None:
     manager = get_websocket_manager("ann")
     manager.add_connection(StarletteSocket())

@@ -597,6 +597,56 @@ async def test_unacknowledged_events_are_bounded() -> None:
     assert await first.acked() is False
 
 
+@pytest.mark.parametrize("names", [{}, {"ack": True}, {"idempotency_key": "k"}])
+async def test_an_event_for_one_connection_is_never_anothers(names: dict[str, Any]) -> None:
+    """Neither of those that are there, nor of one that resumes from before it."""
+    manager = get_websocket_manager("ann")
+    start = manager.position
+    own, other = StarletteSocket(), StarletteSocket()
+    connection_id = manager.add_connection(own)
+    manager.add_connection(other)
+    delivery = manager.emit_event("x", {"n": 1}, connection_id=connection_id, detail=True, **names)
+    manager.emit_event("x", {"n": 2})
+    late, _ = await resume(manager, start)
+    assert await delivery.flushed(5)
+    assert (numbered(own), numbered(other), numbered(late)) == ([1, 2], [2], [2])
+    assert delivery.receipt.connections == {connection_id: "sent"}
+    assert delivery.receipt.stored == 0
+
+
+async def test_what_an_idle_user_keeps_goes_by_its_age() -> None:
+    """Events that nobody acknowledges, and idempotency keys, as much as the journal's."""
+    wsmanager.configure(journal_max_events=0, journal_max_age=0.01, idempotency_window=0.01)
+    idle, busy = get_websocket_manager("ann"), get_websocket_manager("bob")
+    waiting = idle.emit_event("x", {}, ack=True).acked()
+    first = idle.emit_event("x", {}, idempotency_key="k")
+    assert get_manager_registry_status()["journal_bytes"] > 0
+
+    def is_empty() -> bool:
+        busy.emit_event("x", {})
+        return get_manager_registry_status()["journal_bytes"] == 0
+
+    await eventually(is_empty, timeout=30)
+    assert await asyncio.wait_for(waiting, 5) is False
+    assert idle.get_stats()["unacknowledged_events"] == 0
+    assert idle.emit_event("x", {}, idempotency_key="k") is not first
+
+
+async def test_keys_outlive_the_events_that_wait_to_be_acknowledged() -> None:
+    """Each by its own age: the longer window holds."""
+    wsmanager.configure(journal_max_events=0, journal_max_age=0.01, idempotency_window=3600)
+    idle, busy = get_websocket_manager("ann"), get_websocket_manager("bob")
+    idle.emit_event("x", {}, ack=True)
+    first = idle.emit_event("x", {}, idempotency_key="k")
+
+    def is_forgotten() -> bool:
+        busy.emit_event("x", {})
+        return idle.get_stats()["unacknowledged_events"] == 0
+
+    await eventually(is_forgotten, timeout=30)
+    assert idle.emit_event("x", {}, idempotency_key="k") is first
+
+
 async def test_an_event_that_is_replayed_may_be_acknowledged_then() -> None:
     manager = get_websocket_manager("ann")
     start = manager.position

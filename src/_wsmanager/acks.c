@@ -12,22 +12,28 @@ acks_take(WsmAcks *self, uint32_t at)
     return event;
 }
 
-static bool
-acks_is_over(const WsmAcks *self, const WsmSettings *settings, int64_t now)
+void
+wsm_acks_expire_locked(WsmAcks *self, const WsmSettings *settings, int64_t now,
+                       WsmRefList *forgotten)
 {
-    const WsmEvent *first = (WsmEvent *)wsm_ring_peek(&self->ring, 0);
     int64_t oldest = now - (int64_t)(settings->journal_max_age * 1e9);
 
-    return self->ring.count >= WSM_ACKS_MAX || first->emitted_at < oldest ||
-           self->bytes > (size_t)settings->journal_max_bytes;
+    while (self->ring.count > 0 &&
+           ((WsmEvent *)wsm_ring_peek(&self->ring, 0))->emitted_at < oldest) {
+        wsm_reflist_park(forgotten, (PyObject *)acks_take(self, 0));
+    }
 }
 
 void
 wsm_acks_add_locked(WsmAcks *self, WsmEvent *event, int64_t now,
                     WsmRefList *forgotten)
 {
+    const WsmSettings *settings = &event->state->settings;
+
+    wsm_acks_expire_locked(self, settings, now, forgotten);
     while (self->ring.count > 0 &&
-           acks_is_over(self, &event->state->settings, now)) {
+           (self->ring.count >= WSM_ACKS_MAX ||
+            self->bytes > (size_t)settings->journal_max_bytes)) {
         wsm_reflist_park(forgotten, (PyObject *)acks_take(self, 0));
     }
     if (wsm_ring_push(&self->ring, (PyObject *)event) < 0) {

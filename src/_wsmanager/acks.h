@@ -21,6 +21,10 @@ void wsm_acks_add_locked(WsmAcks *self, WsmEvent *event, int64_t now,
 /* The event of that id, now the caller's; NULL if it is not waited for. */
 WsmEvent *wsm_acks_take_locked(WsmAcks *self, const WsmPosition *id);
 
+/* Park what is too old to be waited for. */
+void wsm_acks_expire_locked(WsmAcks *self, const WsmSettings *settings,
+                            int64_t now, WsmRefList *forgotten);
+
 void wsm_acks_empty_locked(WsmAcks *self, WsmRefList *forgotten);
 
 /* Tell whoever waits for those events that nobody will acknowledge them, and

@@ -130,7 +130,7 @@ wsm_connection_wants_locked(const WsmConnection *self, const WsmEvent *event)
     if (!self->open) {
         return false;
     }
-    if (event->only != NULL) {
+    if (event->single) {
         return event->only == (PyObject *)self;
     }
     if (event->thread_id != NULL) {

@@ -93,6 +93,7 @@ dispatch_now(const WsmTarget *target, WsmLetter *letter)
         PyUnicode_CompareWithASCIIString(letter->type, "agent_error") == 0;
     event->ack = target->ack;
     event->only = Py_XNewRef((PyObject *)target->only);
+    event->single = target->only != NULL;
     event->thread_id = Py_XNewRef(target->thread_id);
     if ((target->detail && ((event->detail = PyDict_New()) == NULL ||
                             (event->reasons = PyDict_New()) == NULL)) ||
@@ -100,7 +101,13 @@ dispatch_now(const WsmTarget *target, WsmLetter *letter)
         Py_DECREF(event);
         return NULL;
     }
-    return wsm_fanout(target->manager, event, target->once);
+    Py_INCREF(event);
+    PyObject *delivery = wsm_fanout(target->manager, event, target->once);
+    /* It has its places. Who keeps it from now on, the manager among them,
+     * does not keep a connection that has left, and what leads back from it. */
+    Py_CLEAR(event->only);
+    Py_DECREF(event);
+    return delivery;
 }
 
 PyObject *

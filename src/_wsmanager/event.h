@@ -24,7 +24,8 @@ typedef struct {
     size_t end;
     PyObject *text; /* owned or NULL, made when first asked; guarded */
     PyObject *thread_id; /* owned or NULL: only that thread's connections */
-    PyObject *only; /* owned or NULL: only that Connection */
+    PyObject *only; /* owned or NULL: only that Connection; no longer than
+                       it takes to place the event */
     PyObject *key; /* owned exact str or NULL: for coalescing */
     PyObject *detail; /* owned dict or NULL: outcome by connection id */
     PyObject *reasons; /* owned dict or NULL: why, where it was not sent */
@@ -37,6 +38,7 @@ typedef struct {
     int32_t tally[WSM_OUTCOMES]; /* guarded by lock */
     bool critical;
     bool numbered;
+    bool single; /* for one Connection, even if only has been let go of */
     uint8_t kind; /* WsmKind: how it is counted */
     bool ack; /* its client is asked to acknowledge it */
     bool acked; /* guarded by lock: and has done so */

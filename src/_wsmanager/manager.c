@@ -321,9 +321,20 @@ wsm_manager_keeps(WsmManager *self)
     return bytes != 0;
 }
 
+/* Whether its last key was asked for so long ago that none is good any more.
+ * Those of a manager that is in use go one by one, at each claim. */
+static bool
+manager_keys_are_over_locked(const WsmManager *self, int64_t now)
+{
+    double window = self->state->settings.idempotency_window;
+    return (double)(now - self->once_at) > window * 1e9;
+}
+
 void
 wsm_manager_expire(WsmManager *self, bool all)
 {
+    const WsmSettings *settings = &self->state->settings;
+    int64_t now = wsm_now_ns();
     WsmRefList gone, forgotten;
     PyObject *once = NULL;
 
@@ -333,13 +344,15 @@ wsm_manager_expire(WsmManager *self, bool all)
     if (all) {
         wsm_journal_empty_locked(&self->journal, self->seq, &gone);
         wsm_acks_empty_locked(&self->acks, &forgotten);
+    }
+    else {
+        wsm_journal_expire_locked(&self->journal, settings, now, &gone);
+        wsm_acks_expire_locked(&self->acks, settings, now, &forgotten);
+    }
+    if (all || manager_keys_are_over_locked(self, now)) {
         once = self->once;
         self->once = NULL;
         self->once_bytes = 0;
-    }
-    else {
-        wsm_journal_expire_locked(&self->journal, &self->state->settings,
-                                  wsm_now_ns(), &gone);
     }
     wsm_unlock(&self->lock);
     wsm_reflist_drop(&gone);

@@ -30,6 +30,7 @@ typedef struct WsmManager {
     WsmJournal journal; /* guarded by lock */
     WsmAcks acks; /* guarded by lock */
     WSM_SHARED(size_t) once_bytes; /* of the events in once */
+    int64_t once_at; /* ns, when a key was last asked for; guarded by lock */
     uint64_t epoch;
     uint64_t seq; /* of the last event; guarded by lock */
     uint64_t emitted; /* guarded by lock */

@@ -11,7 +11,9 @@
 static PyObject *
 once_keys(WsmManager *manager)
 {
+    int64_t now = wsm_now_ns();
     wsm_lock(&manager->lock);
+    manager->once_at = now; /* before what is claimed can be taken for old */
     PyObject *keys = Py_XNewRef(manager->once);
     wsm_unlock(&manager->lock);
     if (keys != NULL) {
