@@ -196,6 +196,67 @@ def test_a_short_write_is_continued_before_anything_else(run: Main) -> None:
     run(main)
 
 
+def test_nothing_of_anybody_runs_inside_a_short_write(run: Main) -> None:
+    """A send of the same fan-out writes to another socket of which the kernel took a part of our frame."""
+
+    async def main() -> None:
+        own = frame(b'{"type":"own"}')
+        line = await Line.open(4096)
+
+        class Mirror:
+            async def send_text(self, text: str) -> None:
+                line.transport.write(own)
+
+        manager = get_websocket_manager("ann")
+        manager.add_connection(Mirror())
+        manager.add_connection(line, channel=Channel(line.transport))
+        receipt = await manager.emit_event("x", {"pad": "x" * 500_000})
+        assert receipt.sent == 2
+        data = b""
+        deadline = time.monotonic() + 10
+        while not data.endswith(own) and time.monotonic() < deadline:
+            data += line.read_now()
+            await asyncio.sleep(0.0005)
+        assert [event["type"] for event in events(data)] == ["x", "own"]
+        await line.shut()
+
+    run(main)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_rest_that_the_transport_refuses_ends_that_connection_only(run: Main) -> None:
+    """The refusal is kept until the others' frames are whole, and judged then."""
+
+    async def main() -> None:
+        manager = get_websocket_manager("ann")
+        lines = [await Line.open(4096) for _ in range(3)]
+
+        class Refusing:
+            def __init__(self, transport: Any) -> None:
+                self.transport = transport
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self.transport, name)
+
+            def write(self, data: bytes) -> None:
+                raise RuntimeError("no")
+
+        for line in lines:
+            transport = Refusing(line.transport) if line is lines[0] else line.transport
+            manager.add_connection(line, channel=Channel(transport))
+        delivery = manager.emit_event("x", {"pad": "x" * 500_000}, detail=True)
+        assert (delivery.receipt.sent, delivery.receipt.failed) == (2, 1)
+        assert len(manager) == 2
+        assert lines[0].transport.is_closing(), "what was begun cannot go on"
+        for line in lines[1:]:
+            _, payload = await line.read_frame()
+            assert json.loads(payload)["type"] == "x"
+        for line in lines:
+            await line.shut()
+
+    run(main)
+
+
 @pytest.mark.parametrize("plant", ["BUFFERED_DIRECT", "SHORT_WRITE"])
 def test_control_a_torn_frame_is_caught(
     nursery: Any, run_isolated: Callable[..., Any], plant: str

@@ -12,7 +12,14 @@ typedef struct {
     uint8_t pump; /* how the pump may send its event, which all jobs of a
                      batch that have one share; 0: not at all */
     bool more; /* that is sent, but more has come for its outbox */
+    bool whole; /* nothing of it is to wait here for the transport */
+    bool rest; /* the kernel did not take all: what it left is the transport's
+                  as far as that may hold it */
+    bool handed; /* and it was given that */
     Py_ssize_t taken; /* bytes, or -errno */
+    uint32_t given; /* events that the kernel or the transport has */
+    size_t offset; /* bytes of the next one that the kernel has */
+    PyObject *error; /* owned or NULL: what the transport raised */
 } WsmJob;
 
 #define WSM_BATCH_INLINE 4

@@ -66,6 +66,8 @@ typedef struct WsmConnection {
                      thread, guarded */
     bool waking; /* guarded: in a mailbox's list, or on the way there */
     bool watched; /* owning loop's thread only */
+    bool torn; /* owning loop's thread only: it left while its writer had
+                  events, which are lost; so is what came after them */
     bool routed; /* added through the manager of None */
     WsmLock *lock; /* the manager's: "the lock" below */
     WsmState *state; /* borrowed: our type keeps the module alive */
@@ -79,6 +81,7 @@ typedef struct WsmConnection {
     struct WsmConnection *wake_next; /* owned by the mailbox's list */
     struct WsmConnection *watch_next; /* owned by the mailbox's list */
     struct WsmConnection *watch_prev; /* borrowed: loop's thread only */
+    Py_ssize_t held; /* loop's thread only: by its transport, at a tick */
     int64_t since; /* ns: busy or blocked from then on */
     double connected_at; /* seconds since the epoch */
 } WsmConnection;

@@ -1,5 +1,6 @@
 /* Invariant: a connection is busy from the moment it enters a batch until
- * its job is finished; only the thread of its loop writes to it. */
+ * its job is finished; only the thread of its loop writes to it. Between a
+ * short write and the rest of it nothing runs but transports' own methods. */
 #include "writer.h"
 
 #include <errno.h>
@@ -113,6 +114,7 @@ job_put_back(WsmBatch *batch, WsmJob *job, uint32_t from)
     if (i > from) {
         /* Closed meanwhile; or no memory, and then a part cannot be sent
          * without the part before it. */
+        connection->torn = true;
         job_failed(batch, job, from, i, "gone");
         if (lost) {
             wsm_evict_broken(connection, "no memory");
@@ -154,61 +156,23 @@ job_watch(WsmConnection *connection)
     }
 }
 
-/* From event i on: as much to the transport as it may hold, which has its
- * own way to wait for the peer; the rest waits here, where it is bounded. */
+/* After what the transport was given: settled here, where anything may run. */
 static void
-job_to_transport(WsmBatch *batch, WsmJob *job, uint32_t i, size_t offset)
+job_handed(WsmBatch *batch, WsmJob *job)
 {
     WsmConnection *connection = job->connection;
-    Py_ssize_t held = wsm_channel_buffered(connection->channel);
-    bool failed = held < 0;
 
-    while (!failed && i < job->count &&
-           (offset > 0 || held < WSM_TRANSPORT_BYTES)) {
-        size_t size;
-        const unsigned char *data =
-            wsm_event_frame(job_event(batch, job, i), &size);
-        failed = wsm_channel_handover(connection->channel, data + offset,
-                                      size - offset) < 0;
-        if (!failed) {
-            job_sent(batch, job, i, i + 1);
-            held += (Py_ssize_t)(size - offset);
-            offset = 0;
-            i++;
-        }
-    }
-    if (failed) {
+    job_sent(batch, job, 0, job->given);
+    if (job->error != NULL) {
+        wsm_error_restore(job->error);
+        job->error = NULL;
         wsm_unraisable(connection->channel->transport);
-        job_failed(batch, job, i, job->count, "gone");
+        job_failed(batch, job, job->given, job->count, "gone");
         wsm_evict_broken(connection, "gone");
         return;
     }
-    job_put_back(batch, job, i);
+    job_put_back(batch, job, job->given);
     job_block(connection);
-}
-
-/* The kernel took a part, or nothing for now. */
-static void
-job_short(WsmBatch *batch, WsmJob *job)
-{
-    size_t left = job->taken < 0 ? 0 : (size_t)job->taken;
-    uint32_t i = 0;
-
-    for (; i < job->count; i++) {
-        size_t size = wsm_event_size(job_event(batch, job, i));
-        if (left < size) {
-            break;
-        }
-        left -= size;
-    }
-    job_sent(batch, job, 0, i);
-#ifdef WSM_PLANT_SHORT_WRITE
-    job_sent(batch, job, i, job->count);
-    i = job->count;
-#endif
-    if (i < job->count) {
-        job_to_transport(batch, job, i, left);
-    }
 }
 
 static bool
@@ -222,11 +186,7 @@ static void
 job_direct(WsmBatch *batch, WsmJob *job)
 {
     WsmConnection *connection = job->connection;
-    size_t total = 0;
 
-    for (uint32_t i = 0; i < job->count; i++) {
-        total += wsm_event_size(job_event(batch, job, i));
-    }
     if (job->taken < 0 && !job_errno_is_passing(job->taken)) {
         job_failed(batch, job, 0, job->count, "gone");
         wsm_evict_broken(connection, "gone");
@@ -236,14 +196,19 @@ job_direct(WsmBatch *batch, WsmJob *job)
         connection->channel->written += (uint64_t)job->taken;
     }
     connection->errors = 0;
-    if (job->taken == (Py_ssize_t)total) {
-        job_sent(batch, job, 0, job->count);
-        if (!connection->watched) {
-            job_watch(connection);
-        }
+    if (job->rest) {
+        job_handed(batch, job);
         return;
     }
-    job_short(batch, job);
+    if (connection->blocked) {
+        wsm_lock(connection->lock);
+        connection->blocked = false; /* it has room before a tick saw it */
+        wsm_unlock(connection->lock);
+    }
+    job_sent(batch, job, 0, job->count);
+    if (!connection->watched) {
+        job_watch(connection);
+    }
 }
 
 /* Not the direct way: the library's own send, event by event. */
@@ -295,7 +260,7 @@ job_done(WsmBatch *batch, WsmJob *job, WsmDrive *drive, bool hot,
         job_direct(batch, job);
     }
     else if (job->way == WSM_WAY_WAIT) {
-        job_to_transport(batch, job, 0, 0);
+        job_handed(batch, job);
     }
     else {
         job_failed(batch, job, 0, job->count, "gone");
@@ -345,6 +310,88 @@ writer_send(WsmBatch *batch)
     Py_END_ALLOW_THREADS
 }
 
+/* How much of it is with the kernel; true if the rest is the transport's. */
+static bool
+job_measure(const WsmBatch *batch, WsmJob *job)
+{
+    if (job->way == WSM_WAY_DIRECT &&
+        (job->taken >= 0 || job_errno_is_passing(job->taken))) {
+        job->offset = job->taken < 0 ? 0 : (size_t)job->taken;
+        for (; job->given < job->count; job->given++) {
+            size_t size = wsm_event_size(job_event(batch, job, job->given));
+            if (job->offset < size) {
+                break;
+            }
+            job->offset -= size;
+        }
+        job->rest = job->given < job->count;
+    }
+    else {
+        job->rest = job->way == WSM_WAY_WAIT;
+    }
+#ifdef WSM_PLANT_SHORT_WRITE
+    if (job->way == WSM_WAY_DIRECT) {
+        job->rest = false;
+    }
+#endif
+    return job->rest;
+}
+
+/* As much to the transport as it may hold, which has its own way to wait for
+ * the peer; what is more waits here, where it is bounded. An error is kept. */
+static void
+job_hand_over(const WsmBatch *batch, WsmJob *job)
+{
+    WsmChannel *channel = job->connection->channel;
+    Py_ssize_t held =
+        job->way == WSM_WAY_WAIT ? wsm_channel_buffered(channel) : 0;
+    bool failed = held < 0;
+
+    job->handed = true;
+    while (!failed && job->given < job->count &&
+           (job->offset > 0 || job->whole || held < WSM_TRANSPORT_BYTES)) {
+        size_t size;
+        const unsigned char *data =
+            wsm_event_frame(job_event(batch, job, job->given), &size);
+        size -= job->offset;
+        failed = wsm_channel_handover(channel, data + job->offset, size) < 0;
+        if (!failed) {
+            held += (Py_ssize_t)size;
+            job->offset = 0;
+            job->given++;
+        }
+    }
+    if (failed) {
+        job->error = wsm_error_take();
+    }
+}
+
+/* Right after the system calls, before any code that is not a transport's
+ * own: that might write to one of these sockets too. Frames that were begun
+ * come first of all. */
+static void
+writer_hand_over(WsmBatch *batch)
+{
+    WsmJob *end = batch->jobs + batch->job_count;
+    bool more = false;
+
+    for (WsmJob *job = batch->jobs; job < end; job++) {
+        if (job->channel && job_measure(batch, job)) {
+            if (job->offset > 0) {
+                job_hand_over(batch, job);
+            }
+            else {
+                more = true;
+            }
+        }
+    }
+    for (WsmJob *job = batch->jobs; more && job < end; job++) {
+        if (job->rest && !job->handed) {
+            job_hand_over(batch, job);
+        }
+    }
+}
+
 /* The mailbox to ask for the turn's end after this run, or NULL. To ask the
  * loop costs a fifth of a send, for nothing where each turn has one event. So
  * of events that follow each other as fast as turns do, but were alone in
@@ -382,6 +429,7 @@ writer_write(WsmBatch *batch, bool hot)
         writer_send(batch);
     }
     batch->written_at = wsm_now_ns();
+    writer_hand_over(batch);
     return hot ? writer_asks(batch) : NULL;
 }
 
@@ -411,4 +459,29 @@ wsm_writer_run(WsmState *state, PyObject *loop, WsmBatch *batch, bool hot)
     }
     wsm_batch_drop(batch);
     return wsm_drive_end(&drive);
+}
+
+int
+wsm_writer_flush(WsmConnection *connection, PyObject *loop)
+{
+    uint32_t before = UINT32_MAX;
+
+    for (;;) {
+        WsmBatch batch;
+        wsm_lock(connection->lock);
+        uint32_t waiting = connection->outbox.count;
+        bool write = connection->open && !connection->busy && waiting > 0 &&
+                     waiting < before; /* or it does not get on */
+        connection->busy = connection->busy || write;
+        wsm_unlock(connection->lock);
+        if (!write) {
+            return 0;
+        }
+        before = waiting;
+        wsm_batch_init(&batch);
+        wsm_batch_add(&batch, connection, 0, 0)->whole = true;
+        if (wsm_writer_run(connection->state, loop, &batch, true) < 0) {
+            return -1;
+        }
+    }
 }
