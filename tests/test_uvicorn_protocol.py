@@ -112,13 +112,27 @@ def test_control_this_uvicorn_is_not_refused() -> None:
 
 
 def test_all_that_is_overridden_is_needed() -> None:
-    """A method of uvicorn's that we build on, and that is not asked for, would be missed too late."""
+    """A method of uvicorn's that we build on, and that is not asked for, would be missed too late.
+
+    Those of flow control do not have to be uvicorn's own: a channel asks its transport.
+    """
     overridden = {
         name
         for name, value in vars(protocol.WebSocketProtocol).items()
         if callable(value) and hasattr(protocol.WebSocketsSansIOProtocol, name)
     }
+    overridden -= {"pause_writing", "resume_writing"}
     assert {name for name in overridden if not name.startswith("__")} <= set(protocol._NEEDED)
+
+
+@pytest.mark.parametrize("name", ["pause_writing", "resume_writing"])
+async def test_a_uvicorn_that_leaves_flow_control_to_asyncio_is_taken(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those before 0.53: what is inherited does nothing, and is called all the same."""
+    monkeypatch.delattr(protocol.WebSocketsSansIOProtocol, name)
+    anew = imported_anew().WebSocketProtocol
+    assert getattr(anew.__mro__[1], name) is getattr(asyncio.Protocol, name)
 
 
 # -- TLS ------------------------------------------------------------------------

@@ -45,14 +45,14 @@ _NEEDED = (
     "handle_close",
     "handle_parser_exception",
     "keepalive_timeout",
-    "pause_writing",
-    "resume_writing",
     "run_asgi",
     "send",
     "shutdown",
     "start_keepalive",
 )
 # Of uvicorn's own classes: asyncio's Protocol, below them, has some of these and does nothing in them.
+# It may be left to do so for pause_writing and resume_writing, as it was before uvicorn 0.53: a channel
+# looks at the transport itself.
 _own = {
     name
     for kind in WebSocketsSansIOProtocol.__mro__
