@@ -26,7 +26,7 @@ LAYERS = {
     "connection": 3, "manager": 3, "mailbox": 3, "registry": 3, "batch": 3,
     # verbs
     "delivery": 4, "fanout": 4, "acquire": 4, "check": 4, "driver": 4, "writer": 4, "evict": 4,
-    "drive": 4, "pump": 4, "turn": 4,
+    "drive": 4, "pump": 4, "turn": 4, "parting": 4,
     "envelope": 4, "send": 4, "task": 4, "trace": 4, "once": 4, "stray": 4,
     # face
     "methods": 5, "connect": 5, "lookup": 5, "route": 5, "emit": 5, "module": 5,
@@ -78,6 +78,7 @@ SAME_LAYER = {
     ("acquire", "check"),  # a miss waits for the loop's check
     ("writer", "drive"),  # a library's own sends
     ("turn", "writer"),  # what waits is written
+    ("parting", "writer"),  # also of who has left
     ("turn", "evict"),  # and who waits too long is removed
     ("writer", "pump"),  # and many of one event
     ("pump", "drive"),

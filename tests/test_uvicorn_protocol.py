@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
-from collections.abc import Callable
+import json
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
+from aiohttp import web
+from starlette.websockets import WebSocket, WebSocketDisconnect
 from support.agent import FIVE_EVENTS
 from support.clients import open_tab
 from support.servers import (
@@ -130,7 +134,7 @@ async def test_a_uvicorn_that_leaves_flow_control_to_asyncio_is_taken(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As those before 0.53: what is inherited does nothing, and is called all the same."""
-    monkeypatch.delattr(protocol.WebSocketsSansIOProtocol, name)
+    monkeypatch.delattr(protocol.WebSocketsSansIOProtocol, name, raising=False)
     anew = imported_anew().WebSocketProtocol
     assert getattr(anew.__mro__[1], name) is getattr(asyncio.Protocol, name)
 
@@ -309,13 +313,244 @@ async def test_a_client_that_vanishes_is_unregistered() -> None:
         await eventually(gone)
 
 
+# -- order, and the last words ---------------------------------------------------
+
+Talk = Callable[[Any, Callable[[str], Any]], Any]
+"""What a handler does, given its WebSocket and its way to send a text."""
+
+
+@contextlib.contextmanager
+def talking(kind: str, talk: Talk) -> Iterator[str]:
+    """A server of that library with that handler; its URL."""
+    server: Any
+    if kind == "uvicorn":
+
+        async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
+            websocket = WebSocket(scope, receive, send)
+            await websocket.accept()
+            await talk(websocket, websocket.send_text)
+
+        server = UvicornServer(asgi, ws=DIRECT)
+    elif kind == "aiohttp":
+
+        async def handle(request: web.Request) -> web.WebSocketResponse:
+            websocket = web.WebSocketResponse()
+            await websocket.prepare(request)
+            await talk(websocket, websocket.send_str)
+            return websocket
+
+        server = AiohttpServer(handler=handle)
+    else:
+
+        async def handler(websocket: Any) -> None:
+            await talk(websocket, websocket.send)
+
+        server = WebsocketsServer(handler=handler)
+    with server as running:
+        yield running.url
+
+
+async def heard(url: str) -> list[str]:
+    """The types of all messages until the end, and the close code."""
+    types: list[str] = []
+    async with connect(url, compression=None) as client:
+        with contextlib.suppress(ConnectionClosed):
+            async for text in client:
+                types.append(json.loads(text)["type"])
+        return [*types, str(client.protocol.close_code)]
+
+
+SERVERS = ["uvicorn", "aiohttp", "websockets"]
+LAST = ["agent_started", "tool_completed", "agent_completed"]
+
+
+def kernel_takes_little(websocket: Any) -> None:
+    if isinstance(websocket, WebSocket):
+        transport = websocket.scope["extensions"]["wsmanager.channel"].transport
+    else:
+        transport = getattr(websocket, "transport", websocket)
+    sock = transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
+
+async def ended(websocket: Any) -> None:
+    """Until the peer's side, or another of ours, has ended the connection."""
+    if isinstance(websocket, WebSocket):
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+            while True:
+                await websocket.receive_text()
+    elif isinstance(websocket, web.WebSocketResponse):
+        async for _ in websocket:
+            pass
+    else:
+        await websocket.wait_closed()
+
+
+async def close(websocket: Any, manager: Any) -> None:
+    await websocket.close()
+
+
+async def remove_and_close(websocket: Any, manager: Any) -> None:
+    assert manager.remove_connection(next(iter(manager.get_user_connections())))
+    await websocket.close()
+
+
+async def remove(websocket: Any, manager: Any) -> None:
+    assert manager.remove_connection(next(iter(manager.get_user_connections())))
+
+
+async def disconnect(websocket: Any, manager: Any) -> None:
+    assert manager.disconnect_user("ann", code=4401, reason="signed out") == 1
+    await ended(websocket)
+
+
+async def disconnect_by_another_thread(websocket: Any, manager: Any) -> None:
+    def sign_out() -> None:
+        manager.emit_event("revoked", {}, critical=True)
+        manager.disconnect_user("ann", code=4401, reason="signed out")
+
+    await asyncio.to_thread(sign_out)
+    await ended(websocket)
+
+
+async def close_all(websocket: Any, manager: Any) -> None:
+    assert manager.close_all_connections(code=4401) == 1
+    await ended(websocket)
+
+
+async def nothing(websocket: Any, manager: Any) -> None:
+    pass
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+@pytest.mark.parametrize(
+    "end",
+    [nothing, close, remove, remove_and_close, disconnect, disconnect_by_another_thread, close_all],
+)
+async def test_what_a_handler_emits_last_arrives(kind: str, end: Any) -> None:
+    """Several events in one turn of the loop, and then an end: all go before it, and count as sent."""
+    deliveries: list[Any] = []
+
+    async def talk(websocket: Any, own: Any) -> None:
+        manager = get_websocket_manager("ann")
+        manager.add_connection(websocket)
+        assert channel_of("ann") == "direct"
+        deliveries.extend(manager.emit_event(name, {}) for name in LAST)
+        await end(websocket, manager)
+
+    with talking(kind, talk) as url:
+        *types, code = await asyncio.wait_for(heard(url), 10)
+    told = ["revoked"] if end is disconnect_by_another_thread else []
+    assert types == LAST + told
+    if "disconnect" in end.__name__ or end is close_all:
+        assert code == "4401"
+    for delivery in deliveries:
+        receipt = delivery.receipt
+        assert (receipt.sent, receipt.queued, receipt.failed) == (1, 0, 0)
+
+
+async def test_what_an_application_emits_before_it_fails_arrives() -> None:
+    async def talk(websocket: Any, own: Any) -> None:
+        manager = get_websocket_manager("ann")
+        manager.add_connection(websocket)
+        for name in LAST:
+            manager.emit_event(name, {})
+        raise RuntimeError("a bug of the application")
+
+    with talking("uvicorn", talk) as url:
+        *types, _ = await asyncio.wait_for(heard(url), 10)
+    assert types == LAST
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+async def test_own_messages_and_events_keep_their_order(kind: str) -> None:
+    """Also the second event of a turn, which would else wait for the turn's end."""
+
+    async def talk(websocket: Any, own: Any) -> None:
+        manager = get_websocket_manager("ann")
+        manager.add_connection(websocket)
+        for n in range(5):
+            manager.emit_event(f"first {n}", {})
+            manager.emit_event(f"second {n}", {})
+            await own(json.dumps({"type": f"own {n}"}))
+
+    with talking(kind, talk) as url:
+        *types, _ = await asyncio.wait_for(heard(url), 10)
+    assert types == [f"{name} {n}" for n in range(5) for name in ("first", "second", "own")]
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+async def test_they_keep_it_when_the_peer_is_slow(kind: str) -> None:
+    """Far more than the kernel and the transport take is waiting when the application sends."""
+
+    async def talk(websocket: Any, own: Any) -> None:
+        manager = get_websocket_manager("ann")
+        manager.add_connection(websocket)
+        assert channel_of("ann") == "direct"
+        kernel_takes_little(websocket)
+        for n in range(100):
+            manager.emit_event(str(n), {"pad": "x" * 9000})
+        await own(json.dumps({"type": "own"}))
+        manager.emit_event("after", {})
+        await manager.emit_event("end", {}).flushed(10)
+
+    with talking(kind, talk) as url:
+        async with connect(url, compression=None, max_queue=1) as client:
+            types: list[str] = []
+            with contextlib.suppress(ConnectionClosed):
+                async for text in client:
+                    types.append(json.loads(text)["type"])
+    assert types == [*map(str, range(100)), "own", "after", "end"]
+
+
+async def test_no_event_stands_inside_a_fragmented_message() -> None:
+    """Of the websockets library; what was emitted before it comes before it, what meanwhile after it."""
+
+    async def talk(websocket: Any, own: Any) -> None:
+        manager = get_websocket_manager("ann")
+        manager.add_connection(websocket)
+
+        async def pieces() -> Any:
+            yield '{"type":'
+            manager.emit_event("inside", {})
+            await asyncio.sleep(0)
+            await websocket.ping()
+            yield '"own"}'
+
+        manager.emit_event("first", {})
+        manager.emit_event("second", {})
+        await own(pieces())
+        await manager.emit_event("after", {}).flushed(10)
+
+    with talking("websockets", talk) as url:
+        *types, _ = await asyncio.wait_for(heard(url), 10)
+    assert types == ["first", "second", "own", "inside", "after"]
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+async def test_nothing_is_written_after_the_close_frame(kind: str) -> None:
+    deliveries: list[Any] = []
+
+    async def talk(websocket: Any, own: Any) -> None:
+        manager = get_websocket_manager("ann")
+        manager.add_connection(websocket)
+        manager.emit_event("before", {})
+        closing = asyncio.ensure_future(websocket.close())
+        await asyncio.sleep(0)
+        deliveries.extend(manager.emit_event("behind", {}) for _ in range(3))
+        await closing
+
+    with talking(kind, talk) as url:
+        *types, code = await asyncio.wait_for(heard(url), 10)
+    assert (types, code) == (["before"], "1000")
+    assert all(delivery.receipt.sent == 0 for delivery in deliveries)
+
+
 async def test_the_applications_own_messages_keep_their_place() -> None:
     """The library's send and the direct frames of one coroutine, in the order of the calls."""
     order: list[str] = []
 
     async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
-        from starlette.websockets import WebSocket
-
         websocket = WebSocket(scope, receive, send)
         await websocket.accept()
         manager = get_websocket_manager("ann")
@@ -327,8 +562,6 @@ async def test_the_applications_own_messages_keep_their_place() -> None:
             order.append(f"own {n}")
         await websocket.close()
         manager.remove_connection(connection_id)
-
-    import json
 
     seen: list[str] = []
     with UvicornServer(asgi, ws=DIRECT) as server:

@@ -91,6 +91,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.channel is not None:
             scope: Any = self.scope
             scope["extensions"][EXTENSION] = self.channel
+            self.app = _flushing(self.app, self.channel)
         return super().run_asgi()
 
     async def send(self, message: ASGISendEvent) -> None:
@@ -135,6 +136,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._close_channel(1011)
 
     def shutdown(self) -> None:
+        if self.channel is not None:
+            self.channel.flush()
         self._close_channel(1012)
         super().shutdown()
 
@@ -145,3 +148,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def _close_channel(self, code: int) -> None:
         if self.channel is not None:
             self.channel.closed(code)
+
+
+def _flushing(app: Any, channel: Channel) -> Any:
+    """*app*, and at its end what it emitted last: the base class closes the transport then."""
+
+    async def run(scope: Any, receive: Any, send: Any) -> Any:
+        try:
+            return await app(scope, receive, send)
+        finally:
+            channel.flush()
+
+    return run

@@ -132,6 +132,10 @@ void wsm_connection_sent(WsmConnection *self, WsmEvent *event, int64_t now);
  * (outside the numbering); NULL without an exception if none were. */
 WsmEvent *wsm_connection_gap(WsmConnection *self);
 
+/* Is the marker's place in the stream reached: is what waits after it, or
+ * nothing? Caller holds the lock. */
+bool wsm_connection_gap_is_due_locked(const WsmConnection *self);
+
 /* Set (NULL: forget) what drives its send; loop's thread only. */
 void wsm_connection_set_driver(WsmConnection *self, PyObject *driver);
 

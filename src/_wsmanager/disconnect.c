@@ -247,3 +247,20 @@ wsm_note_code(PyObject *module, PyObject *args)
     Py_XDECREF(connection);
     Py_RETURN_NONE;
 }
+
+PyObject *
+wsm_flush_socket(PyObject *module, PyObject *websocket)
+{
+    WsmState *state = wsm_state_of(module);
+    WsmConnection *connection =
+        wsm_registry_by_socket(state->registry, websocket);
+
+    if (connection != NULL) {
+        state->on_flush((PyObject *)connection);
+        Py_DECREF(connection);
+    }
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}

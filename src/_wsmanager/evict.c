@@ -94,8 +94,37 @@ evict_code(WsmConnection *connection, int ours)
     return code;
 }
 
+/* To the thread of its loop, which may write it: true if that was told. */
 static bool
-evict_detach(WsmConnection *connection, const char *reason, int code)
+evict_hand_on(WsmConnection *connection, WsmRefList *dropped)
+{
+    WsmState *state = connection->state;
+    PyObject *result = NULL, *events = PyList_New(0);
+    bool complete = events != NULL;
+
+    for (Py_ssize_t i = 0; complete && i + 1 < dropped->count; i += 2) {
+        complete = PyList_Append(events, dropped->items[i + 1]) == 0;
+    }
+    if (complete) {
+        result = PyObject_CallMethodObjArgs(
+            connection->loop, state->names.call_soon_threadsafe, state->part,
+            connection, events, NULL);
+    }
+    Py_XDECREF(events);
+    if (result == NULL && PyErr_ExceptionMatches(PyExc_RuntimeError)) {
+        PyErr_Clear(); /* the loop is closed */
+    }
+    else if (result == NULL) {
+        wsm_unraisable((PyObject *)connection);
+    }
+    Py_XDECREF(result);
+    return result != NULL;
+}
+
+/* parting: what it has queued, its loop may still write. */
+static bool
+evict_detach(WsmConnection *connection, const char *reason, int code,
+             bool parting)
 {
     WsmRefList dropped;
     Py_ssize_t left = 0;
@@ -124,6 +153,10 @@ evict_detach(WsmConnection *connection, const char *reason, int code)
         wsm_counters_closed(connection->state, reason,
                             evict_code(connection, code),
                             wsm_connection_age(connection));
+        if (parting && dropped.count > 0 && connection->channel != NULL &&
+            evict_hand_on(connection, &dropped)) {
+            wsm_reflist_drop(&dropped);
+        }
         wsm_settle_pairs(&dropped, WSM_FAILED, reason);
         if (left == 0) {
             wsm_registry_departed(registry, manager);
@@ -133,11 +166,37 @@ evict_detach(WsmConnection *connection, const char *reason, int code)
     return was > 0;
 }
 
+/* On the thread of its loop: what can be written now is, before it goes. */
+static void
+evict_flush(WsmConnection *connection)
+{
+    if (connection->channel == NULL ||
+        wsm_connection_waiting(connection) == 0) {
+        return;
+    }
+    WsmWay way = wsm_channel_check(connection->channel);
+    if (way == WSM_WAY_DIRECT || way == WSM_WAY_WAIT) {
+        connection->state->on_flush((PyObject *)connection);
+    }
+    if (PyErr_Occurred()) {
+        wsm_unraisable((PyObject *)connection);
+    }
+}
+
 bool
 wsm_remove(WsmConnection *connection, int code)
 {
+    PyObject *running, *saved = wsm_error_take();
+    bool was = connection->open, flushed = false;
+
     Py_INCREF(connection);
-    bool was = evict_detach(connection, "removed", code);
+    if (was && wsm_running_loop(connection->state, &running) > 0 &&
+        running == connection->loop) {
+        evict_flush(connection);
+        flushed = !connection->open; /* and was lost by that */
+    }
+    wsm_error_restore(saved);
+    was = evict_detach(connection, "removed", code, true) || flushed;
     Py_DECREF(connection);
     return was;
 }
@@ -149,7 +208,7 @@ evict_reported(WsmConnection *connection, const char *reason, int code)
     return false;
 #endif
     Py_INCREF(connection);
-    bool was = evict_detach(connection, reason, code);
+    bool was = evict_detach(connection, reason, code, false);
     if (was) {
         PyObject *fields =
             Py_BuildValue("{s:O}", "connection_id", connection->id);
@@ -265,6 +324,30 @@ wsm_close_socket(WsmConnection *connection, int code, PyObject *reason)
     wsm_error_restore(saved);
 }
 
+/* With a text of ours. */
+static void
+evict_close(WsmConnection *connection, int code, const char *reason)
+{
+    PyObject *text = PyUnicode_FromString(reason);
+    if (text != NULL) {
+        wsm_close_socket(connection, code, text);
+        Py_DECREF(text);
+    }
+    else {
+        wsm_unraisable((PyObject *)connection);
+    }
+}
+
+void
+wsm_evict_failing(WsmConnection *connection)
+{
+    Py_INCREF(connection);
+    if (evict_reported(connection, "errors", WSM_CLOSE_INTERNAL)) {
+        evict_close(connection, WSM_CLOSE_INTERNAL, "send failed");
+    }
+    Py_DECREF(connection);
+}
+
 void
 wsm_evict_slow(WsmConnection *connection, const char *reason)
 {
@@ -281,7 +364,7 @@ wsm_evict_slow(WsmConnection *connection, const char *reason)
                wsm_running_loop(state, &running) > 0 &&
                running == connection->loop;
     if (evict_detach(connection, reason,
-                     cut ? WSM_CLOSE_ABNORMAL : WSM_CLOSE_TRY_LATER)) {
+                     cut ? WSM_CLOSE_ABNORMAL : WSM_CLOSE_TRY_LATER, false)) {
         WsmCounters *counters = wsm_counters(state);
         wsm_add(&counters->totals.slow, 1);
         wsm_add(&counters->slow[WSM_ACTION_close], 1);
@@ -296,14 +379,7 @@ wsm_evict_slow(WsmConnection *connection, const char *reason)
             wsm_channel_abort(connection->channel);
         }
         else {
-            PyObject *text = PyUnicode_FromString("slow consumer");
-            if (text != NULL) {
-                wsm_close_socket(connection, WSM_CLOSE_TRY_LATER, text);
-                Py_DECREF(text);
-            }
-            else {
-                wsm_unraisable((PyObject *)connection);
-            }
+            evict_close(connection, WSM_CLOSE_TRY_LATER, "slow consumer");
         }
     }
     Py_DECREF(connection);

@@ -10,6 +10,8 @@
 #define WSM_CLOSE_TRY_LATER 1013
 /* And of one whose transport is dropped: never sent, but what it comes to. */
 #define WSM_CLOSE_ABNORMAL 1006
+/* Of one whose sends fail by no fault of the peer's. */
+#define WSM_CLOSE_INTERNAL 1011
 
 /* Settle pairs of a connection and an event, as parked by the outbox, and
  * drop them. Never under a lock. */
@@ -25,9 +27,15 @@ bool wsm_evict(WsmConnection *connection, const char *reason);
  * one. On the thread of its loop; it has a direct channel. */
 void wsm_evict_broken(WsmConnection *connection, const char *reason);
 
-/* The same for one whose user went on purpose: nothing is reported. The
- * close code is the one that its socket will be closed with, or 0. */
+/* The same for one whose user went on purpose: nothing is reported, and what
+ * it has queued is written first if it can be directly; on another thread, by
+ * its loop's next turn. The close code is the one that its socket will be
+ * closed with, or 0. */
 bool wsm_remove(WsmConnection *connection, int code);
+
+/* The same, and close: its sends keep failing, so the peer, which is there,
+ * is to come back for what it has missed. */
+void wsm_evict_failing(WsmConnection *connection);
 
 /* Unregister and close: it took too long, or too much waits for it. */
 void wsm_evict_slow(WsmConnection *connection, const char *reason);

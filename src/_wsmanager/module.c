@@ -13,6 +13,7 @@
 #include "frame.h"
 #include "identity.h"
 #include "methods.h"
+#include "parting.h"
 #include "pump.h"
 #include "registry.h"
 #include "results.h"
@@ -365,6 +366,9 @@ static PyMethodDef module_methods[] = {
      "Every connection of every user, a new list."},
     {"_closing", wsm_note_code, METH_VARARGS,
      "A socket is about to be closed with a code."},
+    {"_flush", wsm_flush_socket, METH_O,
+     "Something else is about to be written to a socket: what waits goes "
+     "first."},
     {"_drain", module_drain, METH_O, "Take no connection any more, or again."},
     {"_draining", module_draining, METH_NOARGS, "Whether that is so."},
     {"_settings", module_settings, METH_NOARGS, "See wsmanager.get_config()."},
@@ -374,6 +378,7 @@ static PyMethodDef module_methods[] = {
 static PyMethodDef settle_def = {"settle_future", WSM_FAST(wsm_waiters_settle),
                                  METH_FASTCALL, NULL};
 static PyMethodDef spawn_def = {"spawn", wsm_spawn, METH_O, NULL};
+static PyMethodDef part_def = {"part", wsm_part, METH_VARARGS, NULL};
 static PyMethodDef check_done_def = {"check_done", wsm_check_done, METH_O,
                                      NULL};
 static PyMethodDef forked_def = {"forked", module_forked, METH_NOARGS, NULL};
@@ -383,9 +388,10 @@ module_callables(WsmState *state, PyObject *module)
 {
     state->settle_future = PyCFunction_New(&settle_def, module);
     state->spawn = PyCFunction_New(&spawn_def, module);
+    state->part = PyCFunction_New(&part_def, module);
     state->check_done = PyCFunction_New(&check_done_def, module);
     return state->settle_future == NULL || state->spawn == NULL ||
-                   state->check_done == NULL
+                   state->part == NULL || state->check_done == NULL
                ? -1
                : 0;
 }

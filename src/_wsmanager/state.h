@@ -115,6 +115,7 @@ typedef struct WsmState {
     } asyncio; /* owned */
     PyObject *settle_future; /* owned: set a future's result if pending */
     PyObject *spawn; /* owned: run a coroutine as a task of this loop */
+    PyObject *part; /* owned: write what a removed connection had waiting */
     PyObject *check_done; /* owned: forget a finished availability check */
     PyObject *checks; /* owned dict: address of a loop to its check's task */
     PyObject *spawned; /* owned set: tasks of ours that still run */

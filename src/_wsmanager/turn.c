@@ -100,8 +100,12 @@ tick_has_room(WsmConnection *connection)
         wsm_unraisable(connection->channel->transport);
         return false;
     }
-    return wsm_connection_waiting(connection) > 0 &&
-           held < WSM_TRANSPORT_BYTES / 2;
+    bool waits = wsm_connection_waiting(connection) > 0;
+    if (!waits && held < connection->held) {
+        connection->since = wsm_now_ns(); /* all is there, and gets on */
+    }
+    connection->held = held;
+    return waits && held < WSM_TRANSPORT_BYTES / 2;
 }
 
 /* Look at one; true if it needs more looking. */
@@ -228,16 +232,11 @@ void
 wsm_turn_flush(PyObject *op)
 {
     WsmConnection *connection = (WsmConnection *)op;
-    WsmBatch batch;
     PyObject *loop;
 
-    wsm_batch_init(&batch);
-    if (wsm_running_loop(connection->state, &loop) <= 0 ||
-        loop != connection->loop) {
-        return;
-    }
-    turn_add(&batch, connection);
-    if (batch.job_count > 0) {
-        (void)wsm_writer_run(connection->state, loop, &batch, true);
+    if (connection->channel != NULL &&
+        wsm_running_loop(connection->state, &loop) > 0 &&
+        loop == connection->loop) {
+        (void)wsm_writer_flush(connection, loop);
     }
 }

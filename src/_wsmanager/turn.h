@@ -10,8 +10,8 @@
 int wsm_turn(PyObject *mailbox);
 int wsm_turn_tick(PyObject *mailbox);
 
-/* Write what waits for the turn's end now, on the owner's thread; an error
- * that is set is a fatal one of a send. */
+/* Write all that waits now, what the kernel does not take to the transport,
+ * on the owner's thread; an error that is set is a fatal one of a send. */
 void wsm_turn_flush(PyObject *connection);
 
 /* The transport can take more: write what waits. */

@@ -183,16 +183,19 @@ class AiohttpServer:
     """aiohttp's own server on a loop of its own."""
 
     def __init__(
-        self, factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+        self,
+        factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+        handler: Any = aiohttp_chat,
     ) -> None:
         self.thread = LoopThread(factory)
+        self.handler = handler
 
     def __enter__(self) -> AiohttpServer:
         self.thread.__enter__()
 
         async def start() -> web.AppRunner:
             app = web.Application()
-            app.router.add_get("/ws", aiohttp_chat)
+            app.router.add_get("/ws", self.handler)
             runner = web.AppRunner(app, shutdown_timeout=1.0)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
