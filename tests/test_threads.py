@@ -19,9 +19,11 @@ from support.loops import LoopThread, loop_factories
 from support.sockets import FailingSocket, HangingSocket, StarletteSocket, SyncSocket
 from support.threads import at_once
 from support.waiting import eventually, eventually_sync
+from support.wire import Line
 
 import wsmanager
 from wsmanager import get_manager_registry_status, get_websocket_manager
+from wsmanager._wsmanager import Channel
 
 
 def check_senders(socket: Any, senders: int, each: int) -> None:
@@ -289,6 +291,38 @@ def test_a_loop_closed_with_events_on_their_way() -> None:
     assert socket.texts == []
     assert len(manager) == 0
     del deliveries
+    gc.collect()
+
+
+@pytest.mark.parametrize("how", ["busy", "blocked"])
+def test_a_loop_closed_while_its_connection_was_at_work(how: str) -> None:
+    """The next emit from elsewhere says so, and does not fill an outbox that nobody empties."""
+    manager = get_websocket_manager("ann")
+    loop = asyncio.new_event_loop()
+
+    async def busy() -> None:
+        manager.add_connection(HangingSocket())
+        manager.emit_event("x", {})
+        await asyncio.sleep(0)
+
+    async def blocked() -> None:
+        line = await Line.open(4096)
+        manager.add_connection(line, channel=Channel(line.transport))
+        manager.emit_event("x", {"pad": "x" * 500_000})
+        manager.emit_event("x", {})
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(busy() if how == "busy" else blocked())
+    loop.close()
+    assert len(manager) == 1
+    deadline = time.monotonic() + 5
+    while len(manager) and time.monotonic() < deadline:
+        delivery = manager.emit_event("y", {})
+        time.sleep(0.002)
+    assert len(manager) == 0
+    assert delivery.receipt.queued == 0
+    assert not manager.is_connection_active()
+    del delivery
     gc.collect()
 
 

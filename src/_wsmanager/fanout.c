@@ -28,8 +28,7 @@ typedef struct {
     WsmRefList forgotten; /* events nobody waits to be acknowledged */
     int64_t now; /* ns */
     int32_t tally[WSM_OUTCOMES];
-    WsmMailbox
-        *doubtful; /* owned or NULL: another thread's, long waited for */
+    bool doubtful; /* some of another thread's loops are long waited for */
     bool backlog;
 } WsmFanout;
 
@@ -53,7 +52,9 @@ fanout_wake_locked(WsmFanout *fan, WsmConnection *connection)
     fan->backlog =
         fan->backlog || (here && (connection->blocked || connection->driver));
     if (connection->busy || connection->blocked) {
-        return; /* its writer looks again when it is done */
+        /* Its writer looks again when it is done: if its loop does turn. */
+        fan->doubtful = fan->doubtful || !here;
+        return;
     }
     if (here && (connection->outbox.count >= WSM_FLUSH_EVENTS ||
                  connection->outbox_bytes >= WSM_FLUSH_BYTES)) {
@@ -65,9 +66,8 @@ fanout_wake_locked(WsmFanout *fan, WsmConnection *connection)
         wsm_post_add(&fan->post,
                      (WsmConnection *)Py_NewRef((PyObject *)connection));
     }
-    else if (!here && fan->doubtful == NULL) {
-        fan->doubtful =
-            (WsmMailbox *)Py_NewRef((PyObject *)connection->mailbox);
+    else if (!here) {
+        fan->doubtful = true;
     }
 }
 
@@ -234,15 +234,35 @@ fanout_wake(WsmFanout *fan)
     }
 }
 
-/* A loop that has closed will not come for what waits for it. */
+/* A loop that has closed will not come for what waits for it: not for what is
+ * in its list, nor for what its connections were busy with. */
 static void
 fanout_doubt(WsmFanout *fan)
 {
-    if (fan->doubtful != NULL && !wsm_mailbox_is_alive(fan->doubtful)) {
-        WsmPost post = wsm_mailbox_take(fan->doubtful);
-        wsm_evict_post(&post);
+    WsmRoster *roster =
+        fan->doubtful ? wsm_manager_roster(fan->manager) : NULL;
+    const WsmMailbox *asked = NULL;
+    bool alive = true;
+
+    for (Py_ssize_t i = 0; roster != NULL && i < roster->count; i++) {
+        WsmConnection *connection = (WsmConnection *)roster->items[i];
+        if (connection->loop == fan->loop) {
+            continue;
+        }
+        if (connection->mailbox != asked) {
+            asked = connection->mailbox;
+            alive = wsm_mailbox_is_alive(connection->mailbox);
+            WsmPost post = {NULL, NULL};
+            if (!alive) {
+                post = wsm_mailbox_take(connection->mailbox);
+            }
+            wsm_evict_post(&post);
+        }
+        if (!alive) {
+            wsm_evict(connection, "loop closed");
+        }
     }
-    Py_CLEAR(fan->doubtful);
+    wsm_manager_release(fan->manager, roster);
 }
 
 static void
@@ -276,8 +296,7 @@ fanout_run(WsmFanout *fan)
     if (fan->batch.job_count > 0) {
         result = wsm_writer_run(fan->state, fan->loop, &fan->batch, true);
     }
-    if (fan->post.head != NULL || fan->doubtful != NULL ||
-        fan->over.count > 0) {
+    if (fan->post.head != NULL || fan->doubtful || fan->over.count > 0) {
         PyObject *saved = wsm_error_take();
         fanout_wake(fan);
         fanout_doubt(fan);

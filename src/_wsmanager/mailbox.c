@@ -222,8 +222,7 @@ static bool
 mailbox_is_alive_at(WsmMailbox *self, int64_t now)
 {
     wsm_lock(&self->lock);
-    bool ask = (self->armed || self->lingering) && !self->dead &&
-               now - self->armed_at > WSM_ARMED_TRUST;
+    bool ask = !self->dead && now - self->armed_at > WSM_ARMED_TRUST;
     if (ask) {
         self->armed_at = now;
     }

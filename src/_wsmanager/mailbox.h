@@ -57,8 +57,9 @@ void wsm_post_add(WsmPost *post, WsmConnection *connection);
  * the caller still owns the list. Runs the loop's methods. */
 bool wsm_mailbox_post(WsmMailbox *mailbox, WsmPost *post, bool here);
 
-/* Other threads keep posting to connections that are in the list already:
- * is their loop still there to turn? Asks the loop itself now and then. */
+/* Other threads keep posting to connections that are in the list already, or
+ * busy: is their loop still there to turn? Asks the loop itself now and
+ * then. */
 bool wsm_mailbox_is_alive(WsmMailbox *mailbox);
 
 /* All that is posted, oldest first; the caller owns the list. */
