@@ -20,6 +20,7 @@ from support.sockets import (
     Inbox,
     StarletteSocket,
     SyncSocket,
+    WebSocketState,
 )
 from support.waiting import eventually
 
@@ -553,6 +554,23 @@ async def test_a_failing_socket_is_counted_and_evicted_after_its_limit() -> None
         assert receipt.failed == 1
     assert len(manager) == 0
     assert failing.attempts == 3
+    await eventually(lambda: failing.closed_with == (1011, "send failed"))
+
+
+async def test_a_send_before_the_handshakes_answer_is_no_error_of_the_socket() -> None:
+    """Starlette refuses it until accept(); after it the connection is as good as any."""
+    wsmanager.configure(error_limit=3)
+    manager = get_websocket_manager("ann")
+    early = FailingSocket(RuntimeError('Expected ASGI message "websocket.accept"'), times=5)
+    early.application_state = WebSocketState.CONNECTING
+    manager.add_connection(early)
+    for _ in range(5):
+        assert (await manager.emit_event("x", {})).failed == 1
+    assert len(manager) == 1
+    assert early.closed_with is None
+    early.application_state = WebSocketState.CONNECTED
+    assert (await manager.emit_event("y", {})).sent == 1
+    assert early.types == ["y"]
 
 
 async def test_a_socket_that_recovers_is_kept() -> None:

@@ -165,8 +165,9 @@ wsm_send_failed(WsmConnection *connection, WsmEvent *event)
     case WSM_VERDICT_ERROR:
         send_report(connection, error);
         if (!PyErr_GivenExceptionMatches(error, PyExc_MemoryError) &&
+            !wsm_websocket_is_connecting(state, connection->websocket) &&
             ++connection->errors >= state->settings.error_limit) {
-            wsm_evict(connection, "errors");
+            wsm_evict_failing(connection);
         }
         break;
     case WSM_VERDICT_FATAL:

@@ -121,20 +121,21 @@ verdict_attribute(PyObject *op, PyObject *name)
 }
 
 static bool
-verdict_state_is(WsmState *state, PyObject *websocket, PyObject *attribute)
+verdict_state_is(WsmState *state, PyObject *websocket, PyObject *attribute,
+                 const char *wanted)
 {
-    bool closed = false;
+    bool is = false;
     const char *text;
     PyObject *value = verdict_attribute(websocket, attribute);
     PyObject *name =
         value == NULL ? NULL : verdict_attribute(value, state->names.name);
 
     if (verdict_text_of(name, &text)) {
-        closed = strcmp(text, "DISCONNECTED") == 0;
+        is = strcmp(text, wanted) == 0;
     }
     Py_XDECREF(name);
     Py_XDECREF(value);
-    return closed;
+    return is;
 }
 
 bool
@@ -145,8 +146,10 @@ wsm_websocket_says_closed(WsmState *state, PyObject *websocket)
     }
     PyObject *saved = wsm_error_take();
     bool closed =
-        verdict_state_is(state, websocket, state->names.client_state) ||
-        verdict_state_is(state, websocket, state->names.application_state);
+        verdict_state_is(state, websocket, state->names.client_state,
+                         "DISCONNECTED") ||
+        verdict_state_is(state, websocket, state->names.application_state,
+                         "DISCONNECTED");
     if (!closed) {
         PyObject *flag = verdict_attribute(websocket, state->names.closed);
         closed = flag == Py_True;
@@ -154,6 +157,16 @@ wsm_websocket_says_closed(WsmState *state, PyObject *websocket)
     }
     wsm_error_restore(saved);
     return closed;
+}
+
+bool
+wsm_websocket_is_connecting(WsmState *state, PyObject *websocket)
+{
+    PyObject *saved = wsm_error_take();
+    bool is = verdict_state_is(state, websocket,
+                               state->names.application_state, "CONNECTING");
+    wsm_error_restore(saved);
+    return is;
 }
 
 WsmVerdict

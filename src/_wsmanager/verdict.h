@@ -19,6 +19,10 @@ WsmVerdict wsm_verdict(WsmState *state, PyObject *error, PyObject *websocket);
  * closed of aiohttp and others). Never raises. */
 bool wsm_websocket_says_closed(WsmState *state, PyObject *websocket);
 
+/* True if it says that its handshake is not answered yet (Starlette's
+ * application_state): no send can succeed, and none is its fault. */
+bool wsm_websocket_is_connecting(WsmState *state, PyObject *websocket);
+
 const char *wsm_verdict_name(WsmVerdict verdict);
 
 #endif
