@@ -11,9 +11,11 @@ import pytest
 from support.loops import LoopThread
 from support.sockets import HangingSocket, StarletteSocket
 from support.waiting import eventually, eventually_sync
+from support.wire import Line, events
 
 import wsmanager
 from wsmanager import UnifiedWebSocketManager, get_websocket_manager
+from wsmanager._wsmanager import Channel
 
 FIVE = ("agent_started", "agent_thinking", "tool_executing", "tool_completed", "agent_completed")
 
@@ -136,8 +138,30 @@ async def test_drop_newest_keeps_the_first_and_marks_the_gap() -> None:
     assert await pair.numbers() == [-1, 0, 1, 2, 3, 4]
     (gap,) = gaps(pair.frozen.events)
     assert gap["payload"]["dropped"] == 7
-    assert pair.frozen.types.index("gap") == 1, "the gap is told next, ahead of what waits"
+    assert pair.frozen.types[-1] == "gap", "the gap is told where it is"
     assert len(pair.healthy.texts) == 13
+
+
+async def test_what_follows_a_gap_follows_it_in_a_direct_channel_too() -> None:
+    wsmanager.configure(outbox_max_events=5, slow_policy="drop_newest")
+    manager = get_websocket_manager("ann")
+    line = await Line.open(4096)
+    manager.add_connection(line, channel=Channel(line.transport))
+    manager.emit_event("big", {"pad": "x" * 200_000})
+    kept = [manager.emit_event("kept", {}) for _ in range(12)]
+    assert [delivery.receipt.dropped for delivery in kept] == [0] * 5 + [1] * 7
+    data = b""
+
+    def read(count: int) -> bool:
+        nonlocal data
+        data += line.read_now()
+        return data.count(b'"type"') >= count
+
+    await eventually(lambda: read(7))
+    manager.emit_event("later", {})
+    await eventually(lambda: read(8))
+    assert [e["type"] for e in events(data)] == ["big", *["kept"] * 5, "gap", "later"]
+    await line.shut()
 
 
 @pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])

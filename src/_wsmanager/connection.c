@@ -326,6 +326,15 @@ wsm_connection_sent(WsmConnection *self, WsmEvent *event, int64_t now)
     wsm_connection_settle(self, event, WSM_SENT, NULL);
 }
 
+bool
+wsm_connection_gap_is_due_locked(const WsmConnection *self)
+{
+    const WsmGap *gap = self->gap;
+    return gap != NULL &&
+           (self->outbox.count == 0 ||
+            ((WsmEvent *)wsm_ring_peek(&self->outbox, 0))->seq > gap->first);
+}
+
 WsmEvent *
 wsm_connection_gap(WsmConnection *self)
 {

@@ -190,7 +190,12 @@ WsmEvent *
 wsm_send_next(WsmConnection *connection)
 {
     WsmEvent *event = NULL;
-    if (connection->gap != NULL && connection->open) {
+
+    wsm_lock(connection->lock);
+    bool due =
+        connection->open && wsm_connection_gap_is_due_locked(connection);
+    wsm_unlock(connection->lock);
+    if (due) {
         event = wsm_connection_gap(connection);
         if (event != NULL) {
             wsm_event_count(event, WSM_QUEUED, 1);

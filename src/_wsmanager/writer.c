@@ -33,6 +33,27 @@ writer_add_gap(WsmBatch *batch, WsmJob *job)
     job->count++;
 }
 
+/* Up to so many events; true if a marker's place among them is reached. */
+static bool
+writer_pop(WsmBatch *batch, WsmJob *job, uint32_t most)
+{
+    WsmConnection *connection = job->connection;
+
+    wsm_lock(connection->lock);
+    bool gap = wsm_connection_gap_is_due_locked(connection);
+    while (connection->open && !gap && job->count < most) {
+        WsmEvent *event = wsm_connection_pop_locked(connection);
+        if (event == NULL) {
+            break;
+        }
+        batch->events[batch->event_count++] = (PyObject *)event;
+        job->count++;
+        gap = wsm_connection_gap_is_due_locked(connection);
+    }
+    wsm_unlock(connection->lock);
+    return gap;
+}
+
 /* Move the connection's outbox into the batch. What finds no room in memory
  * stays in the outbox. */
 static void
@@ -49,19 +70,10 @@ writer_fill(WsmBatch *batch, WsmJob *job)
         return;
     }
     job->first = batch->event_count;
-    if (connection->gap != NULL) {
+    if (writer_pop(batch, job, most)) {
         writer_add_gap(batch, job);
+        (void)writer_pop(batch, job, most);
     }
-    wsm_lock(connection->lock);
-    for (uint32_t i = 0; connection->open && i < most; i++) {
-        WsmEvent *event = wsm_connection_pop_locked(connection);
-        if (event == NULL) {
-            break;
-        }
-        batch->events[batch->event_count++] = (PyObject *)event;
-        job->count++;
-    }
-    wsm_unlock(connection->lock);
 }
 
 /* -- after it ------------------------------------------------------------ */
