@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,29 @@ def test_control_the_tripwire_trips(nursery: Any, run_isolated: Callable[..., An
     assert "a write to another connection's socket" in outcome.err, outcome.explain()
     # CPython may fall over itself while it says where the other threads are.
     assert outcome.status in (-signal.SIGABRT, -signal.SIGSEGV), outcome.explain()
+
+
+@pytest.mark.skipif(
+    not getattr(sys, "_is_gil_enabled", lambda: True)(),
+    reason="without the GIL a loop is woken by its own method only",
+)
+def test_no_byte_wakes_another_socket(run_isolated: Callable[..., Any]) -> None:
+    """The loop is closed while it is woken, and the number of its waker is another's by then."""
+    outcome = run_isolated("waker.py", timeout=60)
+    assert outcome.ok, outcome.explain()
+    assert "foreign 0 left 0" in outcome.out
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(
+    not getattr(sys, "_is_gil_enabled", lambda: True)(),
+    reason="without the GIL a loop is woken by its own method only",
+)
+def test_control_a_stale_waker_is_caught(nursery: Any, run_isolated: Callable[..., Any]) -> None:
+    """A core that asks for the number before it calls the loop."""
+    outcome = run_isolated("waker.py", package=nursery.package("STALE_WAKER"), timeout=60)
+    assert outcome.status == 1, outcome.explain()
+    assert "foreign 1" in outcome.out
 
 
 @pytest.mark.parametrize("loop", LOOPS)

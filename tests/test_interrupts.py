@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import signal
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from support.loops import LoopThread
 from support.sockets import FailingSocket, Inbox, StarletteSocket
-from support.waiting import eventually, turns
+from support.waiting import eventually, eventually_sync, turns
 
 from wsmanager import _hooks, events, get_websocket_manager
 
@@ -33,6 +38,118 @@ def test_control_a_core_that_keeps_strays_is_caught(
 @pytest.mark.timeout(1800)
 def test_twenty_thousand_interrupts(isolated: Callable[..., Any]) -> None:
     assert "strays 0" in isolated("interrupts.py", 20_000, timeout=1700).out
+
+
+class Struck(asyncio.SelectorEventLoop):
+    """Its next calls by the core raise what is in *errors*, before or after the deed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[BaseException] = []
+        self.late = False
+
+    def _strike(self, ours: bool) -> None:
+        if ours and self.errors:
+            raise self.errors.pop()
+
+    def call_soon_threadsafe(self, callback: Any, *args: Any, **kwargs: Any) -> Any:
+        ours = type(callback).__name__ == "Mailbox"
+        self._strike(ours and not self.late)
+        handle = super().call_soon_threadsafe(callback, *args, **kwargs)
+        self._strike(ours and self.late)
+        return handle
+
+    def call_soon(self, callback: Any, *args: Any, **kwargs: Any) -> Any:
+        self._strike(type(callback).__name__ == "Mailbox")
+        return super().call_soon(callback, *args, **kwargs)
+
+    def is_closed(self) -> bool:
+        self._strike(threading.current_thread() is threading.main_thread())
+        return super().is_closed()
+
+
+@pytest.fixture
+def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    seen: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: seen.append(found.exc_value))
+    return seen
+
+
+def interrupted(function: Callable[[], object]) -> None:
+    """Call it, and let what was put back be raised."""
+    with pytest.raises(KeyboardInterrupt):
+        function()
+        for _ in range(1000):
+            time.sleep(0)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_interrupt_that_strikes_a_wake_up_costs_neither(
+    late: bool, unraisable: list[Any]
+) -> None:
+    with LoopThread(Struck) as loop_thread:
+        manager = get_websocket_manager("ann")
+        socket = StarletteSocket()
+        manager.add_connection(socket, loop=loop_thread.loop)
+        manager.emit_event("one", {})
+        eventually_sync(lambda: socket.types == ["one"])
+        loop_thread.loop.late = late
+        loop_thread.loop.errors = [KeyboardInterrupt()]
+        interrupted(lambda: manager.emit_event("two", {}))
+        eventually_sync(lambda: socket.types == ["one", "two"])
+    assert unraisable == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_after_a_wake_up_that_failed_any_emit_wakes(
+    error: type[BaseException], unraisable: list[Any]
+) -> None:
+    """Be it to the connection that waits already, or to another one of the loop."""
+    with LoopThread(Struck) as loop_thread:
+        sockets = {user: StarletteSocket() for user in ("ann", "bob")}
+        for user, socket in sockets.items():
+            get_websocket_manager(user).add_connection(socket, loop=loop_thread.loop)
+        for number, user in enumerate(("ann", "bob"), 1):
+            # An interrupt each time that it is tried: to arm, and to ask whether it is closed.
+            loop_thread.loop.errors = [
+                error() for _ in range(3 if error is KeyboardInterrupt else 1)
+            ]
+            emit = functools.partial(get_websocket_manager("ann").emit_event, "x", {})
+            if error is KeyboardInterrupt:
+                interrupted(emit)
+            else:
+                emit()
+            assert loop_thread.loop.errors == []
+            get_websocket_manager(user).emit_event("y", {})
+            eventually_sync(lambda number=number: sockets["ann"].types.count("x") == number)
+            eventually_sync(lambda user=user: "y" in sockets[user].types)
+    assert [type(each) for each in unraisable] == [MemoryError] * (2 if error is MemoryError else 0)
+
+
+def test_after_a_turn_that_was_not_given_any_emit_asks_again(unraisable: list[Any]) -> None:
+    """On the loop's own thread."""
+
+    async def main() -> None:
+        manager = get_websocket_manager("ann")
+        first, second = StarletteSocket(), StarletteSocket()
+        first_id = manager.add_connection(first)
+        await manager.emit_event("one", {})
+        manager.remove_connection(first_id)
+        manager.emit_event("two", {})
+        loop.errors = [MemoryError()]
+        manager.add_connection(second, resume=first.events[0]["id"])
+        assert loop.errors == []
+        await turns()
+        assert second.types == []
+        manager.emit_event("three", {})
+        await eventually(lambda: second.types == ["resumed", "two", "three"])
+
+    loop = Struck()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+    assert [type(each) for each in unraisable] == [MemoryError]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])

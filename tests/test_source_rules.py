@@ -19,7 +19,7 @@ LAYERS = {
     "state": 1, "args": 1,
     # containers
     "roster": 2, "ring": 2, "chain": 2, "front": 2, "frame": 2, "payload": 2, "waiters": 2,
-    "settings": 2, "histogram": 2, "counters": 2, "position": 2,
+    "settings": 2, "histogram": 2, "counters": 2, "position": 2, "loop": 2,
     # nouns
     "identity": 3, "verdict": 3, "event": 3, "results": 3, "channel": 3, "journal": 3,
     "acks": 3, "kept": 3, "wire": 3, "idle": 3, "limbo": 3, "sockets": 3, "reset": 3,

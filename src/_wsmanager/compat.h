@@ -53,14 +53,27 @@ wsm_error_restore(PyObject *error)
 #endif
 }
 
-/* Where an exception has nowhere to go it is written as unraisable; but an
- * interrupt, which may strike in any Python function that is called, is put
- * back to be raised where it can be seen. */
+/* True if the raised exception is an interrupt, which may strike in any
+ * Python function that is called: it is cleared then, and the caller's to set
+ * again where it can be seen. */
+static inline bool
+wsm_interrupt_take(void)
+{
+    bool is = PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) != 0;
+    if (is) {
+        PyErr_Clear();
+    }
+    return is;
+}
+
+/* Where the raised exception has nowhere to go it is written as unraisable;
+ * but an interrupt is put back at once, to be raised by the next Python code
+ * that runs. There is an exception. */
 static inline void
 wsm_unraisable(PyObject *where)
 {
-    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
-        PyErr_Clear();
+    assert(PyErr_Occurred());
+    if (wsm_interrupt_take()) {
         PyErr_SetInterrupt();
     }
     else {

@@ -28,7 +28,7 @@ typedef struct {
     WsmRefList forgotten; /* events nobody waits to be acknowledged */
     int64_t now; /* ns */
     int32_t tally[WSM_OUTCOMES];
-    bool doubtful; /* some of another thread's loops are long waited for */
+    bool doubtful; /* some loops are long waited for, and may not come */
     bool backlog;
 } WsmFanout;
 
@@ -66,7 +66,7 @@ fanout_wake_locked(WsmFanout *fan, WsmConnection *connection)
         wsm_post_add(&fan->post,
                      (WsmConnection *)Py_NewRef((PyObject *)connection));
     }
-    else if (!here) {
+    else if (!here || connection->mailbox->unarmed) {
         fan->doubtful = true;
     }
 }
@@ -246,7 +246,7 @@ fanout_doubt(WsmFanout *fan)
 
     for (Py_ssize_t i = 0; roster != NULL && i < roster->count; i++) {
         WsmConnection *connection = (WsmConnection *)roster->items[i];
-        if (connection->loop == fan->loop) {
+        if (connection->loop == fan->loop && !connection->mailbox->unarmed) {
             continue;
         }
         if (connection->mailbox != asked) {

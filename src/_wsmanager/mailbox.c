@@ -1,36 +1,21 @@
 /* Invariant: while the list is not empty and the loop is not closed, a turn
- * is on its way: armed, or lingering if only other threads have posted. */
+ * is on its way: armed, or lingering if only other threads have posted; or
+ * the list is unarmed, and the next emit to any of it arms. */
 #include "mailbox.h"
 
 #include <time.h>
 
 #include "compat.h"
 #include "counters.h"
+#include "loop.h"
 #include "wire.h"
 
-#define WSM_ARM_TRIES 3
 #define WSM_LINGER_NS 1000000
 #define WSM_BURST 3 /* events found at once */
 #define WSM_LONE_TURNS 4 /* so many end the bursts */
 #define WSM_ALONE 8 /* turns with one event: so will be the next */
 #define WSM_UNASKED 7 /* sends, then one asks again */
 #define WSM_ARMED_TRUST 1000000 /* ns: then ask whether the loop lives */
-
-static int
-mailbox_find_waker(WsmMailbox *self)
-{
-    if (self->state->hooks.waker == NULL) {
-        return 0;
-    }
-    self->waker = PyObject_CallOneArg(self->state->hooks.waker, self->loop);
-    if (self->waker == NULL) {
-        return -1;
-    }
-    if (self->waker == Py_None) {
-        Py_CLEAR(self->waker);
-    }
-    return 0;
-}
 
 WsmMailbox *
 wsm_mailbox_of(WsmState *state, PyObject *mailboxes, PyObject *loop)
@@ -54,7 +39,8 @@ wsm_mailbox_of(WsmState *state, PyObject *mailboxes, PyObject *loop)
     self->turn = 1;
     self->loop = Py_NewRef(loop);
     self->context = PyContext_New();
-    if (self->context == NULL || mailbox_find_waker(self) < 0) {
+    if (self->context == NULL ||
+        wsm_loop_find_waker(state, loop, &self->waker) < 0) {
         goto done;
     }
     if (wsm_dict_claim(mailboxes, key, (PyObject *)self, &found) < 0) {
@@ -79,63 +65,16 @@ wsm_post_add(WsmPost *post, WsmConnection *connection)
     post->tail = connection;
 }
 
-/* True if the loop has closed; an error of asking says that it has not. */
-static bool
-mailbox_loop_is_closed(WsmMailbox *self)
-{
-    PyObject *closed =
-        PyObject_CallMethodNoArgs(self->loop, self->state->names.is_closed);
-    bool is = closed == Py_True;
-    if (closed == NULL) {
-        wsm_unraisable(self->loop);
-    }
-    Py_XDECREF(closed);
-    return is;
-}
-
 /* loop.<name>(self, context=...): the caller's context is not our callback's
- * business. An interrupt that strikes in it must not cost the wake-up: it is
- * tried again. */
+ * business. */
 static bool
-mailbox_call(WsmMailbox *self, PyObject *name)
+mailbox_call(WsmMailbox *self, PyObject *name, bool *struck)
 {
     PyObject *args[] = {self->loop, (PyObject *)self, self->context};
-    PyObject *handle = NULL;
+    PyObject *handle = wsm_loop_call(self->state, name, args, 2, struck);
 
-    for (int i = 0; i < WSM_ARM_TRIES; i++) {
-        handle = PyObject_VectorcallMethod(name, args,
-                                           2 | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                                           self->state->context_names);
-        if (handle != NULL ||
-            !PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
-            break;
-        }
-        wsm_unraisable((PyObject *)self);
-    }
     Py_XDECREF(handle);
     return handle != NULL;
-}
-
-/* The number of the waker if it may be used: the loop is open and not in
- * debug mode, in which call_soon() is for its own thread only. */
-static int
-mailbox_waker_fd(WsmMailbox *self)
-{
-    PyObject *debug =
-        PyObject_CallMethodNoArgs(self->loop, self->state->names.get_debug);
-    PyObject *number = debug != Py_False
-                           ? NULL
-                           : PyObject_CallMethodNoArgs(
-                                 self->waker, self->state->names.fileno);
-    int fd = number == NULL ? -1 : PyLong_AsInt(number);
-
-    Py_XDECREF(debug);
-    Py_XDECREF(number);
-    if (PyErr_Occurred()) {
-        wsm_unraisable(self->loop);
-        fd = -1;
-    }
-    return fd;
 }
 
 /* Whether it can be woken without being let run. */
@@ -147,24 +86,27 @@ mailbox_is_quiet(const WsmMailbox *self)
 
 /* What call_soon_threadsafe() does, without letting go of the GIL: asyncio
  * does so when it writes to the socket, the loop takes it, and the rest of a
- * burst finds that the loop must be woken again, and again waits for it. */
+ * burst finds that the loop must be woken again, and again waits for it. The
+ * socket's number is asked for last: while call_soon() runs, another thread
+ * may close the loop, and the number be another socket's. */
 static bool
-mailbox_wake_quietly(WsmMailbox *self)
+mailbox_wake_quietly(WsmMailbox *self, bool *struck)
 {
-    int fd = mailbox_waker_fd(self);
-    return fd >= 0 && mailbox_call(self, self->state->names.call_soon) &&
-           wsm_wire_wake(fd);
-}
-
-static bool
-mailbox_arm(WsmMailbox *self, bool here, bool quietly)
-{
-    if (quietly && mailbox_wake_quietly(self)) {
-        return true;
+    if (!wsm_loop_is_lenient(self->state, self->loop, struck)) {
+        return false;
     }
-    PyErr_Clear(); /* of a closed loop: the call below says so too */
-    return mailbox_call(self, here ? self->state->names.call_soon
-                                   : self->state->names.call_soon_threadsafe);
+#ifdef WSM_PLANT_STALE_WAKER
+    int stale = wsm_loop_waker_fd(self->waker);
+#endif
+    if (!mailbox_call(self, self->state->names.call_soon, struck)) {
+        PyErr_Clear(); /* of a closed loop: call_soon_threadsafe() says so */
+        return false;
+    }
+    int fd = wsm_loop_waker_fd(self->waker);
+#ifdef WSM_PLANT_STALE_WAKER
+    fd = stale;
+#endif
+    return fd >= 0 && wsm_wire_wake(fd);
 }
 
 static void
@@ -179,18 +121,20 @@ mailbox_append_locked(WsmMailbox *self, WsmPost *post)
     self->tail = post->tail;
 }
 
-/* The call that should have armed failed: closed loop, or no memory. */
+/* The call that should have armed failed: closed loop, or no memory. True if
+ * it is the former. */
 static bool
-mailbox_not_armed(WsmMailbox *self)
+mailbox_not_armed(WsmMailbox *self, bool *struck)
 {
     PyObject *saved = wsm_error_take();
-    bool closed = mailbox_loop_is_closed(self);
+    bool closed = wsm_loop_is_closed(self->state, self->loop, struck);
 
     wsm_lock(&self->lock);
     self->armed = false;
     self->dead = self->dead || closed;
+    self->unarmed = self->head != NULL && !closed;
     wsm_unlock(&self->lock);
-    if (closed) {
+    if (closed || saved == NULL) {
         Py_XDECREF(saved);
     }
     else {
@@ -198,6 +142,32 @@ mailbox_not_armed(WsmMailbox *self)
         wsm_unraisable((PyObject *)self);
     }
     return closed;
+}
+
+typedef enum {
+    MAILBOX_ARMED,
+    MAILBOX_UNARMED, /* for now */
+    MAILBOX_CLOSED,
+} MailboxArm;
+
+/* Let the loop turn; self->armed is the caller's already. */
+static MailboxArm
+mailbox_arm(WsmMailbox *self, bool here, bool quietly)
+{
+    const WsmState *state = self->state;
+    MailboxArm result = MAILBOX_ARMED;
+    bool struck = false;
+
+    if (!(quietly && mailbox_wake_quietly(self, &struck)) &&
+        !mailbox_call(
+            self,
+            here ? state->names.call_soon : state->names.call_soon_threadsafe,
+            &struck)) {
+        result = mailbox_not_armed(self, &struck) ? MAILBOX_CLOSED
+                                                  : MAILBOX_UNARMED;
+    }
+    wsm_loop_interrupt(struck);
+    return result;
 }
 
 void
@@ -208,8 +178,7 @@ wsm_mailbox_ask(WsmMailbox *self)
     self->armed = self->armed || arm;
     bool comes = self->armed;
     wsm_unlock(&self->lock);
-    if (arm && !mailbox_arm(self, true, false)) {
-        (void)mailbox_not_armed(self);
+    if (arm && mailbox_arm(self, true, false) != MAILBOX_ARMED) {
         comes = false;
     }
     self->asked = comes;
@@ -222,14 +191,26 @@ static bool
 mailbox_is_alive_at(WsmMailbox *self, int64_t now)
 {
     wsm_lock(&self->lock);
+    bool arm = self->unarmed && !self->armed && !self->dead;
     bool ask = !self->dead && now - self->armed_at > WSM_ARMED_TRUST;
-    if (ask) {
+    if (arm || ask) {
         self->armed_at = now;
     }
+    self->armed = self->armed || arm;
+    self->unarmed = self->unarmed && !arm;
     wsm_unlock(&self->lock);
-    bool closed = ask && mailbox_loop_is_closed(self);
+    if (arm) {
+        (void)mailbox_arm(self, false, false);
+    }
+    if (ask) {
+        bool struck = false;
+        bool closed = wsm_loop_is_closed(self->state, self->loop, &struck);
+        wsm_lock(&self->lock);
+        self->dead = self->dead || closed;
+        wsm_unlock(&self->lock);
+        wsm_loop_interrupt(struck);
+    }
     wsm_lock(&self->lock);
-    self->dead = self->dead || closed;
     bool alive = !self->dead;
     wsm_unlock(&self->lock);
     return alive;
@@ -262,6 +243,7 @@ wsm_mailbox_post(WsmMailbox *self, WsmPost *post, bool here)
     if (arm) {
         self->armed = true;
         self->armed_at = now;
+        self->unarmed = false;
     }
     mailbox_append_locked(self, post);
     wsm_unlock(&self->lock);
@@ -275,7 +257,7 @@ wsm_mailbox_post(WsmMailbox *self, WsmPost *post, bool here)
         if (!here) {
             wsm_add(&wsm_totals(self->state)->wakeups, 1);
         }
-        if (!mailbox_arm(self, here, quietly) && mailbox_not_armed(self)) {
+        if (mailbox_arm(self, here, quietly) == MAILBOX_CLOSED) {
             *post = wsm_mailbox_take(self);
             return false;
         }
@@ -300,13 +282,14 @@ wsm_mailbox_take(WsmMailbox *self)
     self->head = NULL;
     self->tail = NULL;
     self->armed = false;
+    self->unarmed = false;
     wsm_unlock(&self->lock);
     return post;
 }
 
 /* loop.call_later(seconds, self.<name>, context=...) */
 static PyObject *
-mailbox_later(WsmMailbox *self, int64_t ns, const char *name)
+mailbox_later(WsmMailbox *self, int64_t ns, const char *name, bool *struck)
 {
     WsmState *state = self->state;
     PyObject *delay = PyFloat_FromDouble((double)ns / 1e9);
@@ -315,24 +298,26 @@ mailbox_later(WsmMailbox *self, int64_t ns, const char *name)
 
     if (delay != NULL && method != NULL) {
         PyObject *args[] = {self->loop, delay, method, self->context};
-        handle = PyObject_VectorcallMethod(state->names.call_later, args,
-                                           3 | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                                           state->context_names);
+        handle =
+            wsm_loop_call(state, state->names.call_later, args, 3, struck);
     }
     Py_XDECREF(delay);
     Py_XDECREF(method);
     return handle;
 }
 
-/* The same; NULL on failure, which is written as unraisable. */
+/* The same; NULL on failure, which is written as unraisable. An interrupt is
+ * set again. */
 static PyObject *
 mailbox_later_anyway(WsmMailbox *self, int64_t ns, const char *name)
 {
     PyObject *saved = wsm_error_take();
-    PyObject *handle = mailbox_later(self, ns, name);
-    if (handle == NULL) {
+    bool struck = false;
+    PyObject *handle = mailbox_later(self, ns, name, &struck);
+    if (PyErr_Occurred()) {
         wsm_unraisable((PyObject *)self);
     }
+    wsm_loop_interrupt(struck);
     wsm_error_restore(saved);
     return handle;
 }
@@ -345,6 +330,7 @@ mailbox_linger(WsmMailbox *self)
     if (handle == NULL) {
         wsm_lock(&self->lock);
         self->lingering = false;
+        self->unarmed = self->head != NULL && !self->armed;
         wsm_unlock(&self->lock);
     }
     Py_XDECREF(handle);
@@ -385,6 +371,16 @@ wsm_mailbox_turned(WsmMailbox *self, uint64_t events)
 void
 wsm_mailbox_schedule(WsmMailbox *self, int64_t ns)
 {
+    PyObject *saved = wsm_error_take();
+    PyObject *result = self->timer == NULL
+                           ? Py_NewRef(Py_None)
+                           : PyObject_CallMethodNoArgs(
+                                 self->timer, self->state->names.cancel);
+    if (result == NULL) {
+        wsm_unraisable(self->timer);
+    }
+    Py_XDECREF(result);
+    wsm_error_restore(saved);
     self->tick = ns;
     Py_XSETREF(self->timer, mailbox_later_anyway(self, ns, "_tick"));
 }
@@ -416,7 +412,14 @@ wsm_mailbox_look_later(WsmMailbox *self, int64_t ns, bool here)
     if (!here) {
         return mailbox_look_soon(self);
     }
-    PyObject *handle = mailbox_later(self, ns, "_look");
+    bool struck = false;
+    PyObject *handle = mailbox_later(self, ns, "_look", &struck);
+    if (handle == NULL && !PyErr_Occurred()) {
+        PyErr_SetNone(PyExc_KeyboardInterrupt); /* it struck too often */
+    }
+    else {
+        wsm_loop_interrupt(struck);
+    }
     Py_XDECREF(handle);
     return handle == NULL ? -1 : 1;
 }

@@ -13,7 +13,8 @@ typedef struct WsmMailbox {
     WsmState *state; /* borrowed: our type keeps the module alive */
     PyObject *loop; /* owned */
     PyObject *context; /* owned, empty: our callbacks run in it */
-    PyObject *waker; /* owned or NULL: the socket that wakes its selector */
+    PyObject *waker; /* owned or NULL: gives the number of the socket that
+                        wakes its selector; a C method */
     PyObject *timer; /* owned or NULL; loop's thread only */
     WsmConnection *head; /* owned references; guarded by lock */
     WsmConnection *tail; /* borrowed: in the list; guarded by lock */
@@ -29,6 +30,9 @@ typedef struct WsmMailbox {
     Py_ssize_t connections; /* guarded by lock */
     WsmLock lock;
     bool armed; /* guarded by lock: a turn is on its way */
+    WSM_SHARED(bool)
+    unarmed; /* changes guarded: it should be, but the call
+                                 failed; the next emit tries again */
     bool dead; /* guarded by lock: the loop is closed */
     bool foreign; /* guarded by lock: another thread has posted to it */
     bool lingering; /* guarded by lock: a turn comes soon without a wake-up */
@@ -57,9 +61,9 @@ void wsm_post_add(WsmPost *post, WsmConnection *connection);
  * the caller still owns the list. Runs the loop's methods. */
 bool wsm_mailbox_post(WsmMailbox *mailbox, WsmPost *post, bool here);
 
-/* Other threads keep posting to connections that are in the list already, or
- * busy: is their loop still there to turn? Asks the loop itself now and
- * then. */
+/* Somebody keeps posting to connections that are in the list already, or
+ * busy: is their loop still there to turn? Asks the loop itself now and then,
+ * and lets it turn if that failed before. */
 bool wsm_mailbox_is_alive(WsmMailbox *mailbox);
 
 /* All that is posted, oldest first; the caller owns the list. */
@@ -79,7 +83,7 @@ void wsm_mailbox_watch(WsmMailbox *mailbox, WsmConnection *connection);
 /* Look at it no more; loop's thread only, and the caller has a reference. */
 void wsm_mailbox_unwatch(WsmMailbox *mailbox, WsmConnection *connection);
 
-/* Let the timer look again in ns nanoseconds. */
+/* Let the timer look again in ns nanoseconds, and not when it would have. */
 void wsm_mailbox_schedule(WsmMailbox *mailbox, int64_t ns);
 
 /* Let the loop look at idle connections: here in ns nanoseconds, elsewhere
