@@ -25,16 +25,12 @@ turn_add(WsmBatch *batch, WsmConnection *connection)
     }
 }
 
-static int
+static void
 turn_collect(WsmMailbox *mailbox, WsmBatch *batch, WsmPost *post)
 {
-    Py_ssize_t count = 0;
     uint64_t events = 0;
-    for (WsmConnection *c = post->head; c != NULL; c = c->wake_next) {
-        count++;
-    }
-    int result = wsm_batch_reserve(batch, count);
     WsmConnection *connection = post->head;
+
     while (connection != NULL) {
         WsmConnection *next = connection->wake_next;
         connection->wake_next = NULL;
@@ -42,14 +38,21 @@ turn_collect(WsmMailbox *mailbox, WsmBatch *batch, WsmPost *post)
         connection->waking = false;
         events += connection->outbox.count;
         wsm_unlock(connection->lock);
-        if (result == 0) {
-            turn_add(batch, connection);
-        }
+        turn_add(batch, connection);
         Py_DECREF(connection);
         connection = next;
     }
     wsm_mailbox_turned(mailbox, events);
-    return result;
+}
+
+static Py_ssize_t
+turn_count(const WsmPost *post)
+{
+    Py_ssize_t count = 0;
+    for (WsmConnection *c = post->head; c != NULL; c = c->wake_next) {
+        count++;
+    }
+    return count;
 }
 
 int
@@ -58,15 +61,23 @@ wsm_turn(PyObject *op)
     WsmMailbox *mailbox = (WsmMailbox *)op;
     WsmPost post = wsm_mailbox_take(mailbox);
     WsmBatch batch;
+    int result = 0;
 
     wsm_batch_init(&batch);
     Py_INCREF(op);
-    int result = turn_collect(mailbox, &batch, &post);
-    if (result == 0) {
+    if (wsm_batch_reserve(&batch, turn_count(&post)) == 0) {
+        turn_collect(mailbox, &batch, &post);
         result = wsm_writer_run(mailbox->state, mailbox->loop, &batch, false);
     }
     else {
         wsm_batch_drop(&batch);
+        wsm_unraisable(op);
+        if (!wsm_mailbox_post(mailbox, &post, true)) { /* another turn */
+            wsm_evict_post(&post);
+        }
+    }
+    if (mailbox->watched != NULL && mailbox->timer == NULL) {
+        wsm_mailbox_schedule(mailbox, WSM_TICK_LAZY); /* it failed before */
     }
     Py_DECREF(op);
     return result;
@@ -108,7 +119,7 @@ tick_has_room(WsmConnection *connection)
     return waits && held < WSM_TRANSPORT_BYTES / 2;
 }
 
-/* Look at one; true if it needs more looking. */
+/* Look at one; true if it needs more looking. Runs Python. */
 static bool
 tick_look(WsmConnection *connection, WsmBatch *batch, bool *waits)
 {
@@ -157,50 +168,77 @@ tick_count(const WsmConnection *list)
     return count;
 }
 
+/* Take all that is watched, owned, with room in the batch for each: a look
+ * may have others watched, or one of these again, which wait for the next
+ * tick. NULL with MemoryError, and nothing was taken. */
+static WsmConnection **
+tick_take(WsmMailbox *mailbox, WsmBatch *batch, Py_ssize_t count)
+{
+    WsmConnection **taken =
+        PyMem_RawMalloc((size_t)count * sizeof(WsmConnection *));
+    if (taken == NULL || wsm_batch_reserve(batch, count) < 0) {
+        PyMem_RawFree(taken);
+        PyErr_NoMemory();
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        taken[i] = (WsmConnection *)Py_NewRef((PyObject *)mailbox->watched);
+        wsm_mailbox_unwatch(mailbox, taken[i]);
+    }
+    return taken;
+}
+
+/* Look at each, and drop or watch it again. True if some wait for room. */
+static bool
+tick_look_at(WsmMailbox *mailbox, WsmBatch *batch, WsmConnection **taken,
+             Py_ssize_t count)
+{
+    bool waits = false;
+
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (!tick_look(taken[i], batch, &waits)) {
+            Py_CLEAR(taken[i]);
+        }
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (taken[i] != NULL && taken[i]->open) {
+            wsm_mailbox_watch(mailbox, taken[i]);
+        }
+        Py_XDECREF(taken[i]);
+    }
+    PyMem_RawFree(taken);
+    return waits;
+}
+
 int
 wsm_turn_tick(PyObject *op)
 {
     WsmMailbox *mailbox = (WsmMailbox *)op;
-    WsmConnection *connection = mailbox->watched;
+    Py_ssize_t count = tick_count(mailbox->watched);
     WsmBatch batch;
-    bool waits = false;
     int64_t tick = mailbox->tick;
 
     wsm_batch_init(&batch);
-    if (wsm_batch_reserve(&batch, tick_count(connection)) < 0) {
+    if (count == 0) {
+        return 0;
+    }
+    WsmConnection **taken = tick_take(mailbox, &batch, count);
+    if (taken == NULL) {
+        wsm_batch_drop(&batch);
         wsm_unraisable(op);
         wsm_mailbox_schedule(mailbox, WSM_TICK_LAZY);
         return 0;
     }
     Py_INCREF(op);
-    /* A look may evict any of them: each is taken off the list first. */
-    WsmConnection *kept = NULL;
-    while ((connection = mailbox->watched) != NULL) {
-        Py_INCREF(connection);
-        wsm_mailbox_unwatch(mailbox, connection);
-        if (tick_look(connection, &batch, &waits)) {
-            connection->watch_next = kept;
-            kept = connection;
-        }
-        else {
-            Py_DECREF(connection);
-        }
-    }
-    while (kept != NULL) {
-        connection = kept;
-        kept = kept->watch_next;
-        connection->watch_next = NULL;
-        if (connection->open) {
-            wsm_mailbox_watch(mailbox, connection);
-        }
-        Py_DECREF(connection);
-    }
+    bool waits = tick_look_at(mailbox, &batch, taken, count);
     bool freed = batch.job_count > 0;
     int result = wsm_writer_run(mailbox->state, mailbox->loop, &batch, false);
-    if (mailbox->watched != NULL && mailbox->timer == NULL) {
-        tick = freed || tick >= WSM_TICK_LAZY ? WSM_TICK_SOON : 2 * tick;
-        tick = tick < WSM_TICK_SLOW ? tick : WSM_TICK_SLOW;
-        wsm_mailbox_schedule(mailbox, waits ? tick : WSM_TICK_LAZY);
+    tick = freed || tick >= WSM_TICK_LAZY ? WSM_TICK_SOON : 2 * tick;
+    tick = tick < WSM_TICK_SLOW ? tick : WSM_TICK_SLOW;
+    tick = waits ? tick : WSM_TICK_LAZY;
+    if (mailbox->watched != NULL &&
+        (mailbox->timer == NULL || mailbox->tick > tick)) {
+        wsm_mailbox_schedule(mailbox, tick);
     }
     Py_DECREF(op);
     return result;
