@@ -171,6 +171,15 @@ wsm_channel_unsent(const WsmChannel *channel)
     return channel->closed ? 0 : wsm_wire_unsent(channel->fd);
 }
 
+uint64_t
+wsm_channel_acknowledged(const WsmChannel *channel, size_t unsent)
+{
+    uint64_t bytes;
+    return wsm_wire_acknowledged(channel->fd, &bytes)
+               ? bytes
+               : channel->written - unsent;
+}
+
 void
 wsm_channel_user_timeout(WsmChannel *channel, double seconds)
 {

@@ -25,7 +25,7 @@ typedef struct {
     WsmLock lock;
     PyObject *connection; /* owned while it is registered, guarded by lock */
     uint64_t written; /* bytes given to the kernel by us */
-    uint64_t acknowledged; /* of them, as seen at the last look */
+    uint64_t acknowledged; /* bytes, as seen at the last look */
     int64_t stuck_since; /* ns; 0: the peer takes what is sent */
     int fd;
     WSM_SHARED(uint32_t) code; /* that it closed with; 0: not known */
@@ -61,6 +61,10 @@ Py_ssize_t wsm_channel_buffered(WsmChannel *channel);
 
 /* Bytes in the kernel's send queue (SIOCOUTQ), 0 where unknown. */
 size_t wsm_channel_unsent(const WsmChannel *channel);
+
+/* A number that grows whenever the peer takes bytes, ours or others', of
+ * which so many are unsent. */
+uint64_t wsm_channel_acknowledged(const WsmChannel *channel, size_t unsent);
 
 /* TCP_USER_TIMEOUT (RFC 5482), seconds; ignored where there is none. */
 void wsm_channel_user_timeout(WsmChannel *channel, double seconds);

@@ -88,18 +88,17 @@ wsm_turn(PyObject *op)
 static bool
 tick_is_stuck(WsmChannel *channel, int64_t now, int64_t most)
 {
-    uint64_t unsent = wsm_channel_unsent(channel);
-    uint64_t acknowledged = channel->written - unsent;
-
+    size_t unsent = wsm_channel_unsent(channel);
     if (unsent == 0) {
         channel->stuck_since = 0;
+        return false;
     }
-    else if (channel->stuck_since == 0 ||
-             acknowledged != channel->acknowledged) {
+    uint64_t acknowledged = wsm_channel_acknowledged(channel, unsent);
+    if (channel->stuck_since == 0 || acknowledged != channel->acknowledged) {
         channel->stuck_since = now;
     }
     channel->acknowledged = acknowledged;
-    return unsent != 0 && now - channel->stuck_since > most;
+    return now - channel->stuck_since > most;
 }
 
 /* True if something waits and the transport may hold more of it. */

@@ -16,6 +16,11 @@
 
 #define WSM_IOV_MAX 64
 
+/* struct tcp_info of <linux/tcp.h>, whose members never move and which grows
+ * at its end: libraries' and older kernels' headers lack tcpi_bytes_acked. */
+#define WSM_TCP_INFO_WORDS 32
+#define WSM_BYTES_ACKED_WORD 15
+
 #ifdef WSM_PLANT_COOKIE
 /* A tripwire for tests, no guard: the kernel's own name of a socket, which
  * is never used again (SO_COOKIE), compared just before a write. */
@@ -97,6 +102,24 @@ wsm_wire_unsent(int fd)
     }
 #endif
     return 0;
+}
+
+bool
+wsm_wire_acknowledged(int fd, uint64_t *bytes)
+{
+#if defined(__linux__) && defined(TCP_INFO)
+    uint64_t info[WSM_TCP_INFO_WORDS];
+    socklen_t size = sizeof(info);
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &size) == 0 &&
+        size >= (WSM_BYTES_ACKED_WORD + 1) * sizeof(info[0])) {
+        *bytes = info[WSM_BYTES_ACKED_WORD];
+        return true;
+    }
+#else
+    (void)fd;
+    (void)bytes;
+#endif
+    return false;
 }
 
 void

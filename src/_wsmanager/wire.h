@@ -17,6 +17,10 @@ bool wsm_wire_wake(int fd);
  * that cannot be known. */
 size_t wsm_wire_unsent(int fd);
 
+/* How many bytes the peer's kernel has acknowledged in all, whoever wrote
+ * them; false where that cannot be known. */
+bool wsm_wire_acknowledged(int fd, uint64_t *bytes);
+
 /* TCP_USER_TIMEOUT, where there is one; 0 seconds: the kernel's own. */
 void wsm_wire_user_timeout(int fd, double seconds);
 
