@@ -270,6 +270,50 @@ wsm_connection_push_locked(WsmConnection *self, WsmEvent *event,
     return WSM_QUEUED;
 }
 
+/* How long the event has waited; age: how long the connection has been there,
+ * before which nothing that came by a resume can have waited for it. */
+static int64_t
+connection_waited(const WsmConnection *self, const WsmEvent *event,
+                  int64_t now, int64_t age)
+{
+    int64_t waited = event->emitted_at == 0 ? 0 : now - event->emitted_at;
+    bool replayed = event->numbered && event->seq <= self->replayed_to;
+    return replayed && age < waited ? age : waited;
+}
+
+/* The first that was emitted has waited for longest. */
+bool
+wsm_connection_expire(WsmConnection *self, int64_t now, int64_t most,
+                      WsmRefList *dropped)
+{
+    WsmSlowPolicy policy = self->state->settings.slow_policy;
+    int64_t age = (int64_t)(wsm_connection_age(self) * 1e9);
+    uint64_t *slow = &wsm_counters(self->state)->slow[WSM_ACTION_drop_oldest];
+    bool within = true, some = false;
+    uint32_t at = 0;
+
+    wsm_lock(self->lock);
+    while (within && at < self->outbox.count) {
+        WsmEvent *event = (WsmEvent *)wsm_ring_peek(&self->outbox, at);
+        if (event->emitted_at == 0) {
+            at++; /* not an emitted one */
+        }
+        else if (connection_waited(self, event, now, age) <= most) {
+            break;
+        }
+        else if (policy == WSM_SLOW_CLOSE || event->critical) {
+            within = false;
+        }
+        else {
+            connection_displace(self, at, dropped, WSM_ACTION_drop_oldest);
+            some = true;
+        }
+    }
+    wsm_unlock(self->lock);
+    wsm_add(slow, some);
+    return within;
+}
+
 WsmEvent *
 wsm_connection_pop_locked(WsmConnection *self)
 {

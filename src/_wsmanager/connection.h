@@ -111,6 +111,11 @@ bool wsm_connection_wants_locked(const WsmConnection *self,
 WsmOutcome wsm_connection_push_locked(WsmConnection *self, WsmEvent *event,
                                       WsmRefList *dropped);
 
+/* Of the outbox, drop by the policy what has waited for more than most ns,
+ * parked as above. False if the connection must be closed for it. */
+bool wsm_connection_expire(WsmConnection *self, int64_t now, int64_t most,
+                           WsmRefList *dropped);
+
 /* Take the oldest event: owned by the caller; NULL when there is none. */
 WsmEvent *wsm_connection_pop_locked(WsmConnection *self);
 

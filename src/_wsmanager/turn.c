@@ -9,13 +9,15 @@
 
 #define WSM_TICK_SLOW 50000000 /* ns: somebody has been waiting for long */
 
-/* Add the connection if there is something to write and nobody does. */
+/* Add the connection if there is something to write, be it only that events
+ * were dropped, and nobody does. */
 static void
 turn_add(WsmBatch *batch, WsmConnection *connection)
 {
     wsm_lock(connection->lock);
     bool write = connection->open && !connection->busy &&
-                 !connection->blocked && connection->outbox.count > 0;
+                 !connection->blocked &&
+                 (connection->outbox.count > 0 || connection->gap != NULL);
     if (write) {
         connection->busy = true;
     }
@@ -118,6 +120,21 @@ tick_has_room(WsmConnection *connection)
     return waits && held < WSM_TRANSPORT_BYTES / 2;
 }
 
+/* A writer waits: too long for one send, or something for its turn? */
+static bool
+tick_is_slow(WsmConnection *connection, int64_t now, int64_t most)
+{
+    WsmRefList dropped;
+
+    if (now - connection->since > most) {
+        return true;
+    }
+    wsm_reflist_init(&dropped);
+    bool within = wsm_connection_expire(connection, now, most, &dropped);
+    wsm_settle_pairs(&dropped, WSM_DROPPED, "outbox");
+    return !within;
+}
+
 /* Look at one; true if it needs more looking. Runs Python. */
 static bool
 tick_look(WsmConnection *connection, WsmBatch *batch, bool *waits)
@@ -144,7 +161,7 @@ tick_look(WsmConnection *connection, WsmBatch *batch, bool *waits)
         }
     }
     if ((connection->blocked || connection->driver != NULL) &&
-        now - connection->since > most) {
+        tick_is_slow(connection, now, most)) {
         wsm_evict_slow(connection, "age");
         return false;
     }
@@ -252,7 +269,7 @@ wsm_turn_resume(PyObject *op)
     wsm_lock(connection->lock);
     connection->blocked = false;
     bool wake = connection->open && !connection->waking &&
-                connection->outbox.count > 0;
+                (connection->outbox.count > 0 || connection->gap != NULL);
     if (wake) {
         connection->waking = true;
     }
