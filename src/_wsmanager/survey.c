@@ -58,10 +58,10 @@ wsm_survey_counters(PyObject *module, PyObject *Py_UNUSED(ignored))
         "{s:n,s:n,s:n,s:n,s:n,s:K,s:K,s:d,s:K}", "connections",
         survey.connections, "direct_connections", survey.direct,
         "waiting_connections", survey.waiting, "managers",
-        wsm_registry_users(registry) + (registry->none != NULL),
-        "users", wsm_registry_users(registry), "queued_events",
-        survey.queued_events, "queued_bytes", survey.queued_bytes,
-        "longest_wait", (double)survey.longest / 1e9, "opened",
+        wsm_registry_users(registry) + (registry->none != NULL), "users",
+        wsm_registry_users(registry), "queued_events", survey.queued_events,
+        "queued_bytes", survey.queued_bytes, "longest_wait",
+        (double)survey.longest / 1e9, "opened",
         (unsigned long long)wsm_totals_sum(state).opened);
     if (result == NULL || present == NULL ||
         PyDict_Update(result, present) < 0) {
