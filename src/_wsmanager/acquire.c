@@ -492,6 +492,7 @@ acquire_spare(WsmAcquire *self)
     WsmState *state = self->state;
     if (!WSM_KEEPS_SPARE || !self->over || self->finalized ||
         self->key != NULL || self->manager != NULL ||
+        state->types.ManagerAcquire == NULL || /* nobody would free it */
         state->spare_acquire != NULL) {
         return false;
     }

@@ -542,6 +542,11 @@ static int
 module_clear(PyObject *module)
 {
     WsmState *state = wsm_state_of(module);
+    if (state->spare_acquire != NULL) {
+        /* Its type, which tells how memory is freed, is still ours. */
+        PyObject_GC_Del(state->spare_acquire);
+        state->spare_acquire = NULL;
+    }
     if (state->registry != NULL) {
         wsm_registry_clear(state->registry);
     }
@@ -554,10 +559,6 @@ module_free(void *module)
 {
     WsmState *state = wsm_state_of((PyObject *)module);
     module_clear((PyObject *)module);
-    if (state->spare_acquire != NULL) {
-        PyObject_GC_Del(state->spare_acquire);
-        state->spare_acquire = NULL;
-    }
     PyMem_RawFree(state->counters);
     state->counters = NULL;
     PyMem_RawFree(state->registry);

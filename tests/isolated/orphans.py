@@ -33,6 +33,24 @@ def leave(awaited):
     return weakref.ref(module)
 
 
+def leave_a_hit():
+    """The memory of one that was awaited is kept for the next, and goes with the module."""
+    module = load()
+    manager = module.get_websocket_manager("ann")
+    hit = module.get_websocket_manager_async("ann")
+    try:
+        hit.send(None)
+    except StopIteration as stop:
+        assert stop.value is manager
+    return weakref.ref(module)
+
+
+for _ in range(5):
+    alive = leave_a_hit()
+    for _ in range(3):
+        gc.collect()
+    assert alive() is None, "the module object was never collected"
+
 for awaited in (False, True):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
