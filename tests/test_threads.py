@@ -305,8 +305,11 @@ def test_a_loop_closed_while_its_connection_was_at_work(how: str) -> None:
         manager.emit_event("x", {})
         await asyncio.sleep(0)
 
+    lines: list[Line] = []
+
     async def blocked() -> None:
         line = await Line.open(4096)
+        lines.append(line)
         manager.add_connection(line, channel=Channel(line.transport))
         manager.emit_event("x", {"pad": "x" * 500_000})
         manager.emit_event("x", {})
@@ -322,6 +325,11 @@ def test_a_loop_closed_while_its_connection_was_at_work(how: str) -> None:
     assert len(manager) == 0
     assert delivery.receipt.queued == 0
     assert not manager.is_connection_active()
+    for line in lines:  # its transport cannot be closed without its loop
+        transport: Any = line.transport
+        transport._sock.close()
+        transport._sock = None
+        line.peer.close()
     del delivery
     gc.collect()
 

@@ -96,7 +96,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     async def send(self, message: ASGISendEvent) -> None:
         if self.channel is not None:
-            self.channel.flush()  # events emitted before it leave before it
+            # Events emitted before it leave before it; a close does not wait for a slow peer.
+            self.channel.flush(message["type"] != "websocket.close")
         await super().send(message)
         # Nothing has run since the base class wrote the frame.
         kind = message["type"]
@@ -137,7 +138,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def shutdown(self) -> None:
         if self.channel is not None:
-            self.channel.flush()
+            self.channel.flush(False)
         self._close_channel(1012)
         super().shutdown()
 
@@ -157,6 +158,6 @@ def _flushing(app: Any, channel: Channel) -> Any:
         try:
             return await app(scope, receive, send)
         finally:
-            channel.flush()
+            channel.flush(False)
 
     return run

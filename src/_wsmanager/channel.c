@@ -425,12 +425,17 @@ channel_resume(PyObject *op, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
-channel_flush(PyObject *op, PyObject *Py_UNUSED(ignored))
+channel_flush(PyObject *op, PyObject *args)
 {
     WsmChannel *self = (WsmChannel *)op;
+    int whole = 1;
+
+    if (!PyArg_ParseTuple(args, "|p:flush", &whole)) {
+        return NULL;
+    }
     PyObject *connection = wsm_channel_connection(self);
     if (connection != NULL) {
-        self->state->on_flush(connection);
+        self->state->on_flush(connection, whole != 0);
         Py_DECREF(connection);
     }
     if (PyErr_Occurred()) {
@@ -508,13 +513,14 @@ PyDoc_STRVAR(channel_resume_doc, "resume($self, /)\n--\n\n"
 "The transport's buffer is low again: what waits may go.");
 
 PyDoc_STRVAR(channel_flush_doc,
-             "flush($self, /)\n--\n\n"
+             "flush($self, whole=True, /)\n--\n\n"
              "Write now what waits for the end of the loop's turn: the "
              "server is about to\nwrite a message of the application's "
-             "own.");
+             "own. With whole, what waits for a slow\npeer goes to the "
+             "transport too; before a close frame it need not.");
 
 static PyMethodDef channel_methods[] = {
-    {"flush", channel_flush, METH_NOARGS, channel_flush_doc},
+    {"flush", channel_flush, METH_VARARGS, channel_flush_doc},
     {"opened", channel_opened, METH_NOARGS, channel_opened_doc},
     {"closed", channel_closed, METH_VARARGS, channel_closed_doc},
     {"pause", channel_pause, METH_NOARGS, channel_pause_doc},

@@ -249,14 +249,19 @@ wsm_note_code(PyObject *module, PyObject *args)
 }
 
 PyObject *
-wsm_flush_socket(PyObject *module, PyObject *websocket)
+wsm_flush_socket(PyObject *module, PyObject *args)
 {
     WsmState *state = wsm_state_of(module);
+    PyObject *websocket;
+    int whole;
+
+    if (!PyArg_ParseTuple(args, "Op:_flush", &websocket, &whole)) {
+        return NULL;
+    }
     WsmConnection *connection =
         wsm_registry_by_socket(state->registry, websocket);
-
     if (connection != NULL) {
-        state->on_flush((PyObject *)connection);
+        state->on_flush((PyObject *)connection, whole != 0);
         Py_DECREF(connection);
     }
     if (PyErr_Occurred()) {

@@ -170,13 +170,13 @@ evict_detach(WsmConnection *connection, const char *reason, int code,
 static void
 evict_flush(WsmConnection *connection)
 {
-    if (connection->channel == NULL ||
+    if (connection->channel == NULL || connection->blocked ||
         wsm_connection_waiting(connection) == 0) {
         return;
     }
     WsmWay way = wsm_channel_check(connection->channel);
     if (way == WSM_WAY_DIRECT || way == WSM_WAY_WAIT) {
-        connection->state->on_flush((PyObject *)connection);
+        connection->state->on_flush((PyObject *)connection, false);
     }
     if (PyErr_Occurred()) {
         wsm_unraisable((PyObject *)connection);

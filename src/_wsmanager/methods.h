@@ -31,8 +31,9 @@ WSM_METHOD(get_stats);
  * to be closed with; one that is nobody's is none of our business. */
 PyObject *wsm_note_code(PyObject *module, PyObject *args);
 
-/* And the one that writes what a socket has waiting; of nobody's, nothing. */
-PyObject *wsm_flush_socket(PyObject *module, PyObject *websocket);
+/* And _flush(websocket, whole), which writes what a socket has waiting; of
+ * nobody's, nothing. */
+PyObject *wsm_flush_socket(PyObject *module, PyObject *args);
 
 /* emit.c: events */
 WSM_METHOD(emit_event);

@@ -366,7 +366,7 @@ static PyMethodDef module_methods[] = {
      "Every connection of every user, a new list."},
     {"_closing", wsm_note_code, METH_VARARGS,
      "A socket is about to be closed with a code."},
-    {"_flush", wsm_flush_socket, METH_O,
+    {"_flush", wsm_flush_socket, METH_VARARGS,
      "Something else is about to be written to a socket: what waits goes "
      "first."},
     {"_drain", module_drain, METH_O, "Take no connection any more, or again."},

@@ -63,7 +63,6 @@ parting_write(WsmConnection *connection, PyObject *events)
         (void)wsm_batch_event(&batch, (WsmEvent *)PyList_GET_ITEM(events, i));
     }
     job->count = batch.event_count;
-    job->whole = true;
     wsm_lock(connection->lock);
     connection->busy = true;
     wsm_unlock(connection->lock);

@@ -136,7 +136,7 @@ typedef struct WsmState {
     int (*on_look)(PyObject *mailbox);
     void (*on_lost)(PyObject *connection, const char *reason);
     void (*on_resume)(PyObject *connection);
-    void (*on_flush)(PyObject *connection);
+    void (*on_flush)(PyObject *connection, bool whole);
     uint64_t fork_generation; /* how many forks away from the first process */
     WSM_SHARED(uint64_t) next_connection; /* for generated connection ids */
     WSM_SHARED(uint64_t) next_generation; /* of connections */

@@ -283,7 +283,7 @@ wsm_turn_resume(PyObject *op)
 }
 
 void
-wsm_turn_flush(PyObject *op)
+wsm_turn_flush(PyObject *op, bool whole)
 {
     WsmConnection *connection = (WsmConnection *)op;
     PyObject *loop;
@@ -291,6 +291,6 @@ wsm_turn_flush(PyObject *op)
     if (connection->channel != NULL &&
         wsm_running_loop(connection->state, &loop) > 0 &&
         loop == connection->loop) {
-        (void)wsm_writer_flush(connection, loop);
+        (void)wsm_writer_flush(connection, loop, whole);
     }
 }

@@ -10,9 +10,9 @@
 int wsm_turn(PyObject *mailbox);
 int wsm_turn_tick(PyObject *mailbox);
 
-/* Write all that waits now, what the kernel does not take to the transport,
- * on the owner's thread; an error that is set is a fatal one of a send. */
-void wsm_turn_flush(PyObject *connection);
+/* Write what waits now, on the owner's thread: as much as the transport may
+ * hold of it, or the whole; an error that is set is a fatal one of a send. */
+void wsm_turn_flush(PyObject *connection, bool whole);
 
 /* The transport can take more: write what waits. */
 void wsm_turn_resume(PyObject *connection);

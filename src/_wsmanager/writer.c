@@ -474,7 +474,7 @@ wsm_writer_run(WsmState *state, PyObject *loop, WsmBatch *batch, bool hot)
 }
 
 int
-wsm_writer_flush(WsmConnection *connection, PyObject *loop)
+wsm_writer_flush(WsmConnection *connection, PyObject *loop, bool whole)
 {
     uint32_t before = UINT32_MAX;
 
@@ -482,7 +482,8 @@ wsm_writer_flush(WsmConnection *connection, PyObject *loop)
         WsmBatch batch;
         wsm_lock(connection->lock);
         uint32_t waiting = connection->outbox.count;
-        bool write = connection->open && !connection->busy && waiting > 0 &&
+        bool write = connection->open && !connection->busy &&
+                     (whole || !connection->blocked) && waiting > 0 &&
                      waiting < before; /* or it does not get on */
         connection->busy = connection->busy || write;
         wsm_unlock(connection->lock);
@@ -491,7 +492,7 @@ wsm_writer_flush(WsmConnection *connection, PyObject *loop)
         }
         before = waiting;
         wsm_batch_init(&batch);
-        wsm_batch_add(&batch, connection, 0, 0)->whole = true;
+        wsm_batch_add(&batch, connection, 0, 0)->whole = whole;
         if (wsm_writer_run(connection->state, loop, &batch, true) < 0) {
             return -1;
         }

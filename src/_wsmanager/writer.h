@@ -20,9 +20,9 @@
  * raised, after everything was written. */
 int wsm_writer_run(WsmState *state, PyObject *loop, WsmBatch *batch, bool hot);
 
-/* All that one connection has waiting, the transport taking what the kernel
- * does not: something else is about to be written there. On the same thread;
- * 0 or -1 as above. */
-int wsm_writer_flush(WsmConnection *connection, PyObject *loop);
+/* What one connection has waiting, for something else is about to be written
+ * there: as usual, or the whole of it, the transport taking all that the
+ * kernel does not. On the same thread; 0 or -1 as above. */
+int wsm_writer_flush(WsmConnection *connection, PyObject *loop, bool whole);
 
 #endif

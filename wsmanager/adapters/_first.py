@@ -23,10 +23,10 @@ class First:
     def __init__(self) -> None:
         self.flushing = False
 
-    def flush(self, websocket: Any) -> None:
-        """Called on the thread of the socket's loop, between two frames of it."""
+    def flush(self, websocket: Any, *, whole: bool) -> None:
+        """Called on the thread of the socket's loop, between two frames of it; *whole*: not before a close frame."""
         self.flushing = True
         try:
-            _core._flush(websocket)
+            _core._flush(websocket, whole)
         finally:
             self.flushing = False

@@ -49,7 +49,7 @@ class _Writing(First):
     def __call__(self, *places: Any, **names: Any) -> Any:
         websocket, writer = self._websocket(), self._writer()
         if websocket is not None and not writer._closing and websocket.close_code is None:
-            self.flush(websocket)
+            self.flush(websocket, whole=not websocket.closed)
         if self._before is not None:
             return self._before(*places, **names)
         return getattr(type(writer), self._name)(writer, *places, **names)

@@ -61,7 +61,7 @@ class _Writing(First):
             return
         protocol = websocket.protocol
         if self._free and protocol.close_rcvd is None:
-            self.flush(websocket)
+            self.flush(websocket, whole=protocol.state is self._opened)
         try:
             if self._before is None:
                 type(websocket).send_data(websocket)
