@@ -9,8 +9,10 @@
 static bool
 loop_was_struck(bool *struck)
 {
-    bool was = wsm_interrupt_take();
-    *struck = *struck || was;
+    bool was = struck != NULL && wsm_interrupt_take();
+    if (was) {
+        *struck = true;
+    }
     return was;
 }
 

@@ -11,7 +11,8 @@
 bool wsm_loop_is_closed(WsmState *state, PyObject *loop, bool *struck);
 
 /* args[0].<name>(args[1], ..., context=args[n]). NULL with an exception, or
- * with none if interrupts struck too often. */
+ * with none if interrupts struck too often; struck is NULL if the caller can
+ * raise what strikes, and then it is not tried again. */
 PyObject *wsm_loop_call(WsmState *state, PyObject *name, PyObject *const *args,
                         size_t n, bool *struck);
 

@@ -412,14 +412,7 @@ wsm_mailbox_look_later(WsmMailbox *self, int64_t ns, bool here)
     if (!here) {
         return mailbox_look_soon(self);
     }
-    bool struck = false;
-    PyObject *handle = mailbox_later(self, ns, "_look", &struck);
-    if (handle == NULL && !PyErr_Occurred()) {
-        PyErr_SetNone(PyExc_KeyboardInterrupt); /* it struck too often */
-    }
-    else {
-        wsm_loop_interrupt(struck);
-    }
+    PyObject *handle = mailbox_later(self, ns, "_look", NULL);
     Py_XDECREF(handle);
     return handle == NULL ? -1 : 1;
 }
