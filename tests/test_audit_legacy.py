@@ -137,7 +137,9 @@ def test_the_replacement_is_by_the_table_of_the_shim(project: Path) -> None:
         "from app.websocket_core.extra import get_manager_registry_status\n"
         "from app.websocket_core.extra import MAX_CONNECTIONS_PER_USER\n"
         "import app.websocket_core.unified_manager\n"
-        "from app.websocket_core import nothing\n",
+        "from app.websocket_core import nothing\n"
+        "import app.websocket_core.gone\n"
+        "from app.websocket_core.gone import get_manager\n",
     ) == [
         "app.websocket_core is a legacy path of create_agent_websocket_bridge, CRITICAL_EVENTS, "
         "Delivery: from wsmanager import AgentWebSocketBridge as create_agent_websocket_bridge, "
@@ -155,6 +157,8 @@ def test_the_replacement_is_by_the_table_of_the_shim(project: Path) -> None:
         "app.websocket_core.unified_manager is a legacy path: "
         "import what is used of it from wsmanager",
         "app.websocket_core is a legacy path, and has no nothing",
+        "app.websocket_core is a legacy path, and has no gone",
+        "app.websocket_core is a legacy path, and has no gone",
     ]
 
 

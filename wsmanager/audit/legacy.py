@@ -123,6 +123,9 @@ class Legacy:
         module = self._tree.find(path, ref.level, ref.module)
         label = "." * ref.level + ref.module
         table = self._table(module)
+        head, _, last = ref.module.rpartition(".")
+        if module is None and head and self._table(self._tree.find(path, ref.level, head)):
+            return f"{label[: -len(last) - 1]} is a legacy path, and has no {last}"
         if not names or "*" in names:
             return _of_module(label) if table else ""
         said: list[str] = []
