@@ -99,7 +99,7 @@ async def test_the_values_are_those_of_the_core() -> None:
     assert total("wsmanager_events_delivered_total") == status["deliveries_sent"]
     assert total("wsmanager_events_dropped_total") == status["deliveries_dropped"] > 0
     assert total("wsmanager_events_failed_total") == status["deliveries_failed"] > 0
-    assert value(text, "wsmanager_connections_closed_total", reason="errors", code="none") == 1
+    assert value(text, "wsmanager_connections_closed_total", reason="errors", code="1011") == 1
     assert value(text, "wsmanager_connections", transport="generic") == 2
     assert value(text, "wsmanager_events_emitted_total", event="other", origin="local") == 4
 

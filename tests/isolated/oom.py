@@ -273,11 +273,13 @@ async def main():
         finally:
             _testcapi.remove_mem_hooks()
         manager.remove_connection(leaves)
+        for _ in range(3):  # what it had queued is written, or given up, in the loop's next turn
+            await asyncio.sleep(0)
         transport.close()
         receipts = [delivery.receipt for delivery in waiting]
-        told = [(r.sent, r.failed + r.queued, r.dropped) for r in receipts]
-        assert told == [(0, 1, 0)] * len(waiting), (n, told)
-        through = through and all(r.failed for r in receipts)
+        told = [(r.sent + r.failed + r.queued, r.dropped) for r in receipts]
+        assert told == [(1, 0)] * len(waiting), (n, told)
+        through = through and not any(r.queued for r in receipts)
         clean = clean + 1 if through else 0
         failures += not through
         check(name)
