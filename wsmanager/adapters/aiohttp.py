@@ -48,7 +48,12 @@ class _Writing(First):
 
     def __call__(self, *places: Any, **names: Any) -> Any:
         websocket, writer = self._websocket(), self._writer()
-        if websocket is not None and not writer._closing and websocket.close_code is None:
+        if (
+            websocket is not None
+            and writer is not None
+            and not writer._closing
+            and websocket.close_code is None
+        ):
             self.flush(websocket, whole=not websocket.closed)
         if self._before is not None:
             return self._before(*places, **names)
