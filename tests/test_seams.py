@@ -101,18 +101,27 @@ class Returning:
         self.check(socket.texts)
 
 
+EVENTS_A_RESUME = 200  # of all users, at most
+
+
 def resume_storm(resumes: int, emitters: int = 8, loops: int = 2, users: int = 4) -> list[str]:
     """*resumes* returns of clients of a few users, as threads emit to all; what went wrong."""
     wide_open()
     names = [f"user-{n}" for n in range(users)]
     stop = threading.Event()
     clients: list[Returning] = []
+    coming: list[Returning] = []  # all of them, from their start
     threads = [LoopThread() for _ in range(loops)]
 
     def emit(number: int) -> int:
         count = 0
         dice = random.Random(number)
         while not stop.is_set():
+            # What is emitted meanwhile is what the next resume replays: faster
+            # than clients come back, and each would take longer than the last.
+            if count * emitters > EVENTS_A_RESUME * sum(client.resumes + 1 for client in coming):
+                time.sleep(0.0005)
+                continue
             get_websocket_manager(dice.choice(names)).emit_event("x", {"n": count})
             count += 1
             if count % 8 == 0:
@@ -121,6 +130,7 @@ def resume_storm(resumes: int, emitters: int = 8, loops: int = 2, users: int = 4
 
     async def one_loop(number: int) -> list[Returning]:
         found = [Returning(user, random.Random(f"{user} {number}")) for user in names]
+        coming.extend(found)
         each = -(-resumes // (loops * users))
         await asyncio.gather(*(client.run(each) for client in found))
         return found
