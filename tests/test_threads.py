@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from support.loops import LoopThread, loop_factories
+from support.sanitizers import SANITIZED
 from support.sockets import FailingSocket, HangingSocket, StarletteSocket, SyncSocket
 from support.threads import at_once
 from support.waiting import eventually, eventually_sync
@@ -169,6 +170,9 @@ class WakeCounting(selectors.DefaultSelector):
 @pytest.mark.skipif(
     not getattr(sys, "_is_gil_enabled", lambda: True)(),
     reason="without the GIL the loop runs beside the burst, and may be woken twice for it",
+)
+@pytest.mark.skipif(
+    SANITIZED, reason="under a sanitizer a burst takes longer than a thread's turn with the GIL"
 )
 def test_bursts_wake_an_idle_loop_once_each() -> None:
     """The loop does not run into a burst that has begun; the next is seen to be one."""
