@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "compat.h"
+
 void
 wsm_batch_init(WsmBatch *batch)
 {
@@ -66,6 +68,22 @@ wsm_batch_reserve(WsmBatch *batch, Py_ssize_t jobs)
         batch->job_capacity = (uint32_t)need;
     }
     return wsm_batch_reserve_events(batch, (size_t)jobs);
+}
+
+uint32_t
+wsm_batch_gap(WsmBatch *batch, WsmConnection *connection)
+{
+    WsmEvent *gap = wsm_connection_gap(connection);
+
+    if (gap == NULL) {
+        if (PyErr_Occurred()) {
+            wsm_unraisable((PyObject *)connection);
+        }
+        return 0;
+    }
+    wsm_event_count(gap, WSM_QUEUED, 1);
+    batch->events[batch->event_count++] = (PyObject *)gap;
+    return 1;
 }
 
 void

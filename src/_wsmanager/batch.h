@@ -73,6 +73,10 @@ wsm_batch_add(WsmBatch *batch, WsmConnection *connection, uint32_t first,
     return job;
 }
 
+/* Add a marker of what was dropped for the connection, if anything was since
+ * the last: how many were added. Room for it was reserved. */
+uint32_t wsm_batch_gap(WsmBatch *batch, WsmConnection *connection);
+
 /* Drop everything in it; empty then. Never under a lock. */
 void wsm_batch_drop(WsmBatch *batch);
 

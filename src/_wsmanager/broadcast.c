@@ -10,10 +10,8 @@
 /* It is not sent to who has no connection. Of who has just left, true: it is
  * kept like any event; of others their stream says that it is not whole. */
 static bool
-broadcast_keeps(WsmManager *manager)
+broadcast_keeps(WsmManager *manager, int64_t now)
 {
-    int64_t now = wsm_now_ns();
-
     if (wsm_manager_is_near(manager, now)) {
         return true;
     }
@@ -27,13 +25,14 @@ broadcast_keeps(WsmManager *manager)
 static long
 broadcast_to(PyObject *managers, PyObject *message)
 {
+    const int64_t now = wsm_now_ns();
     PyObject *fatal = NULL;
     long users = 0;
 
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(managers); i++) {
         WsmManager *manager = (WsmManager *)PyList_GET_ITEM(managers, i);
         bool there = wsm_manager_count(manager) > 0;
-        if (!there && !broadcast_keeps(manager)) {
+        if (!there && !broadcast_keeps(manager, now)) {
             continue;
         }
         PyObject *delivery = wsm_emit_message(manager, message, false);

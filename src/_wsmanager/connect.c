@@ -423,16 +423,15 @@ connect_add(WsmManager *self, const WsmArrival *arrival)
                         "websocket is None: an accepted socket is expected");
         return NULL;
     }
-    if (arrival->id != NULL && PyUnicode_Check(arrival->id) &&
-        PyUnicode_GET_LENGTH(arrival->id) == 0) {
-        PyErr_SetString(PyExc_ValueError,
-                        "connection_id is empty: leave it out, and one is "
-                        "made");
-        return NULL;
-    }
     if (wsm_arg_str("add_connection", "connection_id", arrival->id) < 0 ||
         wsm_arg_str("add_connection", "thread_id", arrival->thread_id) < 0 ||
         wsm_arg_str("add_connection", "resume", arrival->resume) < 0) {
+        return NULL;
+    }
+    if (arrival->id != NULL && PyUnicode_GET_LENGTH(arrival->id) == 0) {
+        PyErr_SetString(PyExc_ValueError,
+                        "connection_id is empty: leave it out, and one is "
+                        "made");
         return NULL;
     }
     int known = connect_known(self, arrival, &id);

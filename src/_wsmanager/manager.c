@@ -299,12 +299,18 @@ wsm_manager_acknowledge(WsmManager *self, const WsmPosition *id)
     return open;
 }
 
+static size_t
+manager_bytes_locked(const WsmManager *self)
+{
+    return self->journal.bytes + self->acks.bytes + self->once_bytes;
+}
+
 size_t
 wsm_manager_tell(WsmManager *self, size_t *before)
 {
     *before = self->kept_bytes;
     wsm_lock(&self->lock);
-    size_t bytes = self->journal.bytes + self->acks.bytes + self->once_bytes;
+    size_t bytes = manager_bytes_locked(self);
     while (*before != WSM_KEPT_OUT &&
            !wsm_shared_change(&self->kept_bytes, before, bytes)) {
     }
@@ -316,7 +322,7 @@ bool
 wsm_manager_keeps(WsmManager *self)
 {
     wsm_lock(&self->lock);
-    size_t bytes = self->journal.bytes + self->acks.bytes + self->once_bytes;
+    size_t bytes = manager_bytes_locked(self);
     wsm_unlock(&self->lock);
     return bytes != 0;
 }

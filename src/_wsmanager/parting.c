@@ -34,19 +34,6 @@ parting_fail(WsmConnection *connection, PyObject *events)
     wsm_add(&wsm_totals(connection->state)->failed, (uint64_t)count);
 }
 
-static void
-parting_add_gap(WsmBatch *batch, WsmConnection *connection)
-{
-    WsmEvent *gap = wsm_connection_gap(connection);
-    if (gap != NULL) {
-        wsm_event_count(gap, WSM_QUEUED, 1);
-        batch->events[batch->event_count++] = (PyObject *)gap;
-    }
-    else if (PyErr_Occurred()) {
-        wsm_unraisable((PyObject *)connection);
-    }
-}
-
 static int
 parting_write(WsmConnection *connection, PyObject *events)
 {
@@ -58,7 +45,7 @@ parting_write(WsmConnection *connection, PyObject *events)
         return -1;
     }
     WsmJob *job = wsm_batch_add(&batch, connection, 0, 0);
-    parting_add_gap(&batch, connection);
+    (void)wsm_batch_gap(&batch, connection);
     for (Py_ssize_t i = 0; i < count; i++) {
         (void)wsm_batch_event(&batch, (WsmEvent *)PyList_GET_ITEM(events, i));
     }

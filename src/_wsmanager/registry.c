@@ -14,16 +14,8 @@
 #define WSM_DEPARTED_MAX 65536
 
 int
-wsm_registry_init(WsmState *state)
+wsm_registry_make_tables(WsmRegistry *self)
 {
-    WsmRegistry *self = PyMem_RawCalloc(1, sizeof(WsmRegistry));
-    if (self == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    self->state = state;
-    state->registry = self;
-    self->kept.lock = &self->lock;
     self->managers = PyDict_New();
     self->sockets = PyDict_New();
     self->mailboxes = PyDict_New();
@@ -34,6 +26,20 @@ wsm_registry_init(WsmState *state)
                    self->limbo.managers == NULL
                ? -1
                : 0;
+}
+
+int
+wsm_registry_init(WsmState *state)
+{
+    WsmRegistry *self = PyMem_RawCalloc(1, sizeof(WsmRegistry));
+    if (self == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    self->state = state;
+    state->registry = self;
+    self->kept.lock = &self->lock;
+    return wsm_registry_make_tables(self);
 }
 
 int

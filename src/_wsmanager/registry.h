@@ -33,6 +33,8 @@ typedef struct WsmRegistry {
 } WsmRegistry;
 
 int wsm_registry_init(WsmState *state);
+/* Empty ones, whatever was there; -1 with MemoryError. */
+int wsm_registry_make_tables(WsmRegistry *self);
 int wsm_registry_traverse(WsmRegistry *self, visitproc visit, void *arg);
 void wsm_registry_clear(WsmRegistry *self);
 

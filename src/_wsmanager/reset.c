@@ -43,14 +43,7 @@ wsm_registry_forget(WsmRegistry *self)
     if (self->none != NULL) {
         wsm_manager_forget(self->none);
     }
-    self->managers = PyDict_New();
-    self->sockets = PyDict_New();
-    self->mailboxes = PyDict_New();
-    self->routed = PyDict_New();
-    self->limbo.managers = PyDict_New();
-    if (self->managers == NULL || self->sockets == NULL ||
-        self->mailboxes == NULL || self->routed == NULL ||
-        self->limbo.managers == NULL) {
+    if (wsm_registry_make_tables(self) < 0) {
         Py_FatalError("wsmanager: no memory for an empty registry");
     }
 }

@@ -149,10 +149,10 @@ WsmState *wsm_state_of(PyObject *module);
 
 /* Fill names, exceptions, asyncio's functions and default settings, and add
  * the exceptions to the module. -1 with an exception on failure. */
+int wsm_state_init(WsmState *state, PyObject *module);
+
 /* What epochs and ids are made of, by chance, anew: for each process. */
 int wsm_state_seed(WsmState *state);
-
-int wsm_state_init(WsmState *state, PyObject *module);
 
 int wsm_state_traverse(WsmState *state, visitproc visit, void *arg);
 void wsm_state_clear(WsmState *state);

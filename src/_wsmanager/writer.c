@@ -18,21 +18,6 @@
 
 /* -- before the system call ---------------------------------------------- */
 
-static void
-writer_add_gap(WsmBatch *batch, WsmJob *job)
-{
-    WsmEvent *gap = wsm_connection_gap(job->connection);
-    if (gap == NULL) {
-        if (PyErr_Occurred()) {
-            wsm_unraisable((PyObject *)job->connection);
-        }
-        return;
-    }
-    wsm_event_count(gap, WSM_QUEUED, 1);
-    batch->events[batch->event_count++] = (PyObject *)gap;
-    job->count++;
-}
-
 /* Up to so many events; true if a marker's place among them is reached. */
 static bool
 writer_pop(WsmBatch *batch, WsmJob *job, uint32_t most)
@@ -71,7 +56,7 @@ writer_fill(WsmBatch *batch, WsmJob *job)
     }
     job->first = batch->event_count;
     if (writer_pop(batch, job, most)) {
-        writer_add_gap(batch, job);
+        job->count += wsm_batch_gap(batch, connection);
         (void)writer_pop(batch, job, most);
     }
 }
@@ -145,14 +130,6 @@ job_block(WsmConnection *connection)
     connection->since = wsm_now_ns();
     wsm_mailbox_watch(mailbox, connection);
     if (mailbox->timer == NULL || mailbox->tick > WSM_TICK_SOON) {
-        if (mailbox->timer != NULL) {
-            PyObject *result = PyObject_CallMethodNoArgs(
-                mailbox->timer, connection->state->names.cancel);
-            if (result == NULL) {
-                wsm_unraisable(mailbox->timer);
-            }
-            Py_XDECREF(result);
-        }
         wsm_mailbox_schedule(mailbox, WSM_TICK_SOON);
     }
 }
