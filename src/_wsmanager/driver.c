@@ -231,7 +231,9 @@ static PyObject *
 driver_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 {
     PyObject *result;
-    wsm_raise_thrown(args, nargs);
+    if (wsm_raise_thrown(args, nargs) < 0) {
+        return NULL;
+    }
     PySendResult how = driver_step((WsmDriver *)op, NULL, &result);
     return driver_give(how, result);
 }

@@ -94,23 +94,27 @@ evict_code(WsmConnection *connection, int ours)
     return code;
 }
 
-/* To the thread of its loop, which may write it: true if that was told. */
+/* To the thread of its loop, which may write it: true if each of them will
+ * have its outcome by that. */
 static bool
 evict_hand_on(WsmConnection *connection, WsmRefList *dropped)
 {
     WsmState *state = connection->state;
-    PyObject *result = NULL, *events = PyList_New(0);
+    PyObject *parting = NULL, *result = NULL, *events = PyList_New(0);
     bool complete = events != NULL;
 
     for (Py_ssize_t i = 0; complete && i + 1 < dropped->count; i += 2) {
         complete = PyList_Append(events, dropped->items[i + 1]) == 0;
     }
     if (complete) {
-        result = PyObject_CallMethodObjArgs(
-            connection->loop, state->names.call_soon_threadsafe, state->part,
-            connection, events, NULL);
+        parting = PyObject_CallFunctionObjArgs(
+            (PyObject *)state->types.Parting, connection, events, NULL);
     }
     Py_XDECREF(events);
+    if (parting != NULL) {
+        result = PyObject_CallMethodOneArg(
+            connection->loop, state->names.call_soon_threadsafe, parting);
+    }
     if (result == NULL && PyErr_ExceptionMatches(PyExc_RuntimeError)) {
         PyErr_Clear(); /* the loop is closed */
     }
@@ -118,7 +122,9 @@ evict_hand_on(WsmConnection *connection, WsmRefList *dropped)
         wsm_unraisable((PyObject *)connection);
     }
     Py_XDECREF(result);
-    return result != NULL;
+    complete = parting != NULL;
+    Py_XDECREF(parting);
+    return complete;
 }
 
 /* parting: what it has queued, its loop may still write. */

@@ -378,7 +378,6 @@ static PyMethodDef module_methods[] = {
 static PyMethodDef settle_def = {"settle_future", WSM_FAST(wsm_waiters_settle),
                                  METH_FASTCALL, NULL};
 static PyMethodDef spawn_def = {"spawn", wsm_spawn, METH_O, NULL};
-static PyMethodDef part_def = {"part", wsm_part, METH_VARARGS, NULL};
 static PyMethodDef check_done_def = {"check_done", wsm_check_done, METH_O,
                                      NULL};
 static PyMethodDef forked_def = {"forked", module_forked, METH_NOARGS, NULL};
@@ -388,10 +387,9 @@ module_callables(WsmState *state, PyObject *module)
 {
     state->settle_future = PyCFunction_New(&settle_def, module);
     state->spawn = PyCFunction_New(&spawn_def, module);
-    state->part = PyCFunction_New(&part_def, module);
     state->check_done = PyCFunction_New(&check_done_def, module);
     return state->settle_future == NULL || state->spawn == NULL ||
-                   state->part == NULL || state->check_done == NULL
+                   state->check_done == NULL
                ? -1
                : 0;
 }
@@ -465,6 +463,8 @@ module_types(WsmState *state, PyObject *module)
         module_type(module, &wsm_driver_spec, NULL, &state->types.Driver) <
             0 ||
         module_type(module, &wsm_turns_spec, NULL, &state->types.Turns) < 0 ||
+        module_type(module, &wsm_parting_spec, NULL, &state->types.Parting) <
+            0 ||
         module_type(module, &wsm_face_spec, NULL, &state->types.Manager) < 0 ||
         module_type(module, &wsm_face_awaitable_spec, state->types.Manager,
                     &state->types.AwaitableManager) < 0) {

@@ -4,6 +4,7 @@
 
 #include "compat.h"
 #include "counters.h"
+#include "manager.h"
 #include "writer.h"
 
 static bool
@@ -22,14 +23,14 @@ parting_may_write(WsmConnection *connection)
 }
 
 static void
-parting_fail(WsmConnection *connection, PyObject *events)
+parting_fail(WsmConnection *connection, PyObject *events, const char *reason)
 {
     Py_ssize_t count = PyList_GET_SIZE(events);
 
     for (Py_ssize_t i = 0; i < count; i++) {
         wsm_connection_settle(connection,
                               (WsmEvent *)PyList_GET_ITEM(events, i),
-                              WSM_FAILED, "removed");
+                              WSM_FAILED, reason);
     }
     wsm_add(&wsm_totals(connection->state)->failed, (uint64_t)count);
 }
@@ -57,23 +58,109 @@ parting_write(WsmConnection *connection, PyObject *events)
     return wsm_writer_run(connection->state, connection->loop, &batch, false);
 }
 
-PyObject *
-wsm_part(PyObject *module, PyObject *args)
+static PyObject *
+parting_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
 {
-    WsmState *state = wsm_state_of(module);
+    WsmState *state = wsm_state_of(PyType_GetModule(type));
     WsmConnection *connection;
     PyObject *events;
 
-    if (!PyArg_ParseTuple(args, "O!O!:part", state->types.Connection,
+    if (!PyArg_ParseTuple(args, "O!O!:Parting", state->types.Connection,
                           &connection, &PyList_Type, &events)) {
         return NULL;
     }
+    WsmParting *self = (WsmParting *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->connection = (WsmConnection *)Py_NewRef((PyObject *)connection);
+        self->events = Py_NewRef(events);
+    }
+    return (PyObject *)self;
+}
+
+static PyObject *
+parting_call(PyObject *op, PyObject *Py_UNUSED(args),
+             PyObject *Py_UNUSED(kwargs))
+{
+    WsmParting *self = (WsmParting *)op;
+    WsmConnection *connection = self->connection;
+    PyObject *events = self->events;
+
+    self->events = NULL;
+    if (events == NULL) {
+        Py_RETURN_NONE;
+    }
     if (!parting_may_write(connection)) {
-        parting_fail(connection, events);
+        parting_fail(connection, events, "removed");
     }
     else if (parting_write(connection, events) < 0) {
         wsm_unraisable((PyObject *)connection);
-        parting_fail(connection, events);
+        parting_fail(connection, events, "removed");
     }
+    Py_DECREF(events);
     Py_RETURN_NONE;
 }
+
+static int
+parting_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    WsmParting *self = (WsmParting *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->connection);
+    Py_VISIT(self->events);
+    return 0;
+}
+
+static int
+parting_clear(PyObject *op)
+{
+    WsmParting *self = (WsmParting *)op;
+    Py_CLEAR(self->events);
+    return 0;
+}
+
+/* In the child of a fork they are the parent's, which writes them. */
+static void
+parting_finalize(PyObject *op)
+{
+    WsmParting *self = (WsmParting *)op;
+    WsmConnection *connection = self->connection;
+    PyObject *events = self->events, *saved = wsm_error_take();
+
+    self->events = NULL;
+    if (events != NULL && connection->manager->fork_generation ==
+                              connection->state->fork_generation) {
+        parting_fail(connection, events, "loop closed");
+    }
+    Py_XDECREF(events);
+    wsm_error_restore(saved);
+}
+
+static void
+parting_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+
+    if (PyObject_CallFinalizerFromDealloc(op) < 0) {
+        return;
+    }
+    PyObject_GC_UnTrack(op);
+    (void)parting_clear(op);
+    Py_XDECREF(((WsmParting *)op)->connection);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyType_Slot parting_slots[] = {
+    {Py_tp_new, parting_new},           {Py_tp_call, parting_call},
+    {Py_tp_traverse, parting_traverse}, {Py_tp_clear, parting_clear},
+    {Py_tp_finalize, parting_finalize}, {Py_tp_dealloc, parting_dealloc},
+    {0, NULL},
+};
+
+PyType_Spec wsm_parting_spec = {
+    .name = "wsmanager._wsmanager.Parting",
+    .basicsize = sizeof(WsmParting),
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = parting_slots,
+};

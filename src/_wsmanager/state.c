@@ -252,7 +252,7 @@ wsm_state_init(WsmState *state, PyObject *module)
 #define WSM_STATE_OWNED(X)                                                \
     X(asyncio.get_running_loop) X(asyncio.swap_current_task)               X(asyncio.current_tasks)   \
     X(asyncio.shield) X(asyncio.cancelled_error) \
-    X(settle_future) X(spawn) X(part) X(spawned) X(check_done)               \
+    X(settle_future) X(spawn) X(spawned) X(check_done)               \
     X(checks)  X(stop) X(context_names) X(checking)    \
     X(settings.envelope_callable) X(settings.coalesce_key)                \
     X(settings.availability_check)

@@ -37,7 +37,7 @@ typedef struct WsmNames {
 #define WSM_TYPES(X)                                                      \
     X(Receipt) X(Delivery) X(Answer) X(ConnectionId) X(ManagerAcquire)    \
     X(Connection) X(Channel) X(Event) X(Mailbox) X(Driver) X(Manager)     \
-    X(AwaitableManager) X(Turns)
+    X(AwaitableManager) X(Turns) X(Parting)
 
 /* Given once by the Python package; see _install() in module.c. */
 #define WSM_HOOKS(X)                                                      \
@@ -115,7 +115,6 @@ typedef struct WsmState {
     } asyncio; /* owned */
     PyObject *settle_future; /* owned: set a future's result if pending */
     PyObject *spawn; /* owned: run a coroutine as a task of this loop */
-    PyObject *part; /* owned: write what a removed connection had waiting */
     PyObject *check_done; /* owned: forget a finished availability check */
     PyObject *checks; /* owned dict: address of a loop to its check's task */
     PyObject *spawned; /* owned set: tasks of ours that still run */
