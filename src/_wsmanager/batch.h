@@ -16,6 +16,8 @@ typedef struct {
     bool rest; /* the kernel did not take all: what it left is the transport's
                   as far as that may hold it */
     bool handed; /* and it was given that */
+    int fd; /* the channel's, if it goes the direct way: at hand between two
+               system calls */
     Py_ssize_t taken; /* bytes, or -errno */
     uint32_t given; /* events that the kernel or the transport has */
     size_t offset; /* bytes of the next one that the kernel has */

@@ -153,17 +153,15 @@ wsm_channel_handover(WsmChannel *channel, const unsigned char *data,
     return 0;
 }
 
-Py_ssize_t
-wsm_channel_send(const WsmChannel *channel, PyObject *const *events,
-                 uint32_t n)
-{
 #ifdef WSM_PLANT_COOKIE
+void
+wsm_channel_tripwire(const WsmChannel *channel)
+{
     if (wsm_wire_cookie(channel->fd) != channel->cookie) {
         Py_FatalError("wsmanager: a write to another connection's socket");
     }
-#endif
-    return wsm_wire_send(channel->fd, events, n);
 }
+#endif
 
 size_t
 wsm_channel_unsent(const WsmChannel *channel)

@@ -47,10 +47,10 @@ PyObject *wsm_channel_connection(WsmChannel *channel);
 /* May the next frame go the direct way? Runs the transport's methods. */
 WsmWay wsm_channel_check(WsmChannel *channel);
 
-/* Write the frames of n events in one call; bytes taken, or -errno. Touches
- * no Python object's reference count: the GIL may be released. */
-Py_ssize_t wsm_channel_send(const WsmChannel *channel, PyObject *const *events,
-                            uint32_t n);
+#ifdef WSM_PLANT_COOKIE
+/* End the process if its number is another socket's by now. */
+void wsm_channel_tripwire(const WsmChannel *channel);
+#endif
 
 /* Give the transport bytes that must follow what was written. 0 or -1. */
 int wsm_channel_handover(WsmChannel *channel, const unsigned char *data,

@@ -11,6 +11,7 @@
 #include "evict.h"
 #include "manager.h"
 #include "pump.h"
+#include "wire.h"
 
 #define WSM_JOB_EVENTS 256
 #define WSM_SAME_TURN 2000 /* ns: no turn is over in less */
@@ -276,6 +277,7 @@ writer_prepare(WsmBatch *batch)
             writer_fill(batch, &batch->jobs[i]);
         }
         batch->jobs[i].way = way;
+        batch->jobs[i].fd = connection->channel->fd;
         if (way != WSM_WAY_LIBRARY) {
             batch->jobs[i].pump = 0;
         }
@@ -291,9 +293,11 @@ writer_send(WsmBatch *batch)
         for (uint32_t i = 0; i < batch->job_count; i++) {
             WsmJob *job = &batch->jobs[i];
             if (job->way == WSM_WAY_DIRECT && job->count > 0) {
-                job->taken =
-                    wsm_channel_send(job->connection->channel,
-                                     batch->events + job->first, job->count);
+#ifdef WSM_PLANT_COOKIE
+                wsm_channel_tripwire(job->connection->channel);
+#endif
+                job->taken = wsm_wire_send(job->fd, batch->events + job->first,
+                                           job->count);
             }
         }
     Py_END_ALLOW_THREADS
