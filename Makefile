@@ -56,6 +56,9 @@ soak: ## the long forms of the promises, an hour or more; tabulated
 matrix: ## build and test with every CPython >= 3.10 found on this machine
 	@ci/matrix.sh $(ARGS)
 
+oldest: ## the tests that meet other libraries, with the oldest versions allowed
+	@ci/oldest.sh $(ARGS)
+
 coverage: ## line coverage of the Python and the C code by the suite
 	@ci/coverage.sh $(ARGS)
 
@@ -104,4 +107,4 @@ help: ## this list
 	@echo
 
 .PHONY: bench ci clean coverage demo docs figures format free-threaded fuzz help lint matrix \
-	pictures sanitize sizing soak test tsan types valgrind wheel
+	oldest pictures sanitize sizing soak test tsan types valgrind wheel

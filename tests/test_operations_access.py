@@ -117,6 +117,8 @@ def test_other_methods_are_no_way_in(with_token: UvicornServer, method: str) -> 
     """Without the token 401 whatever the method; with it only GET and HEAD do anything."""
     for path in ROUTES[2:]:
         answer = ask(with_token.port, "/ops" + path, method)
+        if method == "BREW" and answer.status == 400:
+            continue  # a parser's own (httptools): it never gets as far
         assert answer.status == 401
         shown = ask(with_token.port, "/ops" + path, method, [("Authorization", f"Bearer {TOKEN}")])
         known = path in ROUTES[2:8]

@@ -13,9 +13,9 @@ __all__ = ["RANGES", "check"]
 #: Distribution: extra, oldest, and the first that is not tried yet; as in pyproject.toml.
 RANGES: Final = {
     "msgspec": ("fast", "0.18.6", "1"),
-    "fastapi": ("fastapi", "0.110", "1"),
+    "fastapi": ("fastapi", "0.111", "1"),
     "uvicorn": ("fastapi", "0.44", "1"),
-    "websockets": ("fastapi", "13", "18"),
+    "websockets": ("fastapi", "15", "18"),
     "prometheus-client": ("prometheus", "0.20", "1"),
     "opentelemetry-api": ("otel", "1.25", "2"),
 }
