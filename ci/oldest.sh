@@ -6,7 +6,7 @@
 set -euo pipefail
 
 tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-python=$("$tree/ci/matrix.sh" --list | awk '$1 == "3.11" || $1 == "3.12" { found = $2 } END { print found }')
+python=$("$tree/ci/matrix.sh" --list | awk '!found && ($1 == "3.11" || $1 == "3.12") { found = $2 } END { print found }')
 [ -n "$python" ] || {
     echo "oldest: NOT CHECKED: no CPython 3.11 or 3.12 with headers and venv on this machine" >&2
     exit 0
