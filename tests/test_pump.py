@@ -28,7 +28,7 @@ def test_sends_that_end_in_every_way_are_booked_right(isolated: Isolated, seed: 
     assert "wrong 0" in isolated("pump.py", 300, 40, seed, timeout=110).out
 
 
-@pytest.mark.parametrize("bug", ["PUMP_TWICE", "PUMP_CONTEXT"])
+@pytest.mark.parametrize("bug", ["PUMP_TWICE", "PUMP_CONTEXT", "PUMP_BLANK"])
 def test_control_a_send_booked_wrong_is_seen(
     bug: str, nursery: Nursery, run_isolated: Isolated
 ) -> None:

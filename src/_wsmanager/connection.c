@@ -87,6 +87,18 @@ connection_clock(void)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
+/* A copy of the caller's contextvars; NULL if there are none. */
+static int
+connection_context(PyObject **context)
+{
+    *context = PyContext_CopyCurrent();
+    Py_ssize_t count = *context == NULL ? -1 : PyObject_Size(*context);
+    if (count <= 0) {
+        Py_CLEAR(*context);
+    }
+    return count < 0 ? -1 : 0;
+}
+
 WsmConnection *
 wsm_connection_new(WsmState *state, const WsmHome *home, PyObject *websocket,
                    PyObject *id, PyObject *thread_id, WsmChannel *channel)
@@ -99,14 +111,14 @@ wsm_connection_new(WsmState *state, const WsmHome *home, PyObject *websocket,
     if (PyObject_Hash(id) == -1) {
         return NULL;
     }
-    PyObject *context = PyContext_CopyCurrent();
-    if (context == NULL) {
+    PyObject *context;
+    if (connection_context(&context) < 0) {
         return NULL;
     }
     PyTypeObject *type = state->types.Connection;
     WsmConnection *self = (WsmConnection *)type->tp_alloc(type, 0);
     if (self == NULL) {
-        Py_DECREF(context);
+        Py_XDECREF(context);
         return NULL;
     }
     self->state = state;

@@ -49,7 +49,8 @@ typedef struct WsmConnection {
     PyObject *thread_id; /* owned or NULL; guarded by the lock */
     WsmChannel *channel; /* owned or NULL */
     PyObject *websocket; /* owned */
-    PyObject *context; /* owned: contextvars of who added it */
+    PyObject *context; /* owned: contextvars of who added it and of its sends;
+                          NULL: there are none yet; loop's thread only */
     WSM_SHARED(WsmGap *) gap; /* owned, raw, or NULL; changes guarded */
     WsmRing outbox; /* guarded by the lock */
     uint64_t replayed_to; /* seq: what is older came by a resume */

@@ -1,5 +1,7 @@
 /* Invariant: job `at` is the one whose send runs, if one does; those before
- * it are over, those after it have not begun. */
+ * it are over, those after it have not begun. Connections without a context
+ * share the blank one for as long as it is blank: a send that leaves something
+ * in it, or suspends, keeps it as its connection's own. */
 #include "pump.h"
 
 #include "compat.h"
@@ -19,6 +21,8 @@ typedef struct {
     WsmConnection *running; /* job `at`'s, or NULL: no send runs */
     bool entered; /* its context */
     bool more; /* for some of them */
+    PyObject *blank; /* owned or NULL: entered before any other */
+    lenfunc blank_length;
 } WsmPump;
 
 /* What the package's coroutine goes through: the objects, one by one. */
@@ -41,11 +45,75 @@ pump_settle(WsmPump *self)
     wsm_event_sent(self->event, (int32_t)sent);
 }
 
+/* Leave the blank context; if connection is not NULL, it is that one's. */
 static void
-pump_exit(WsmPump *self)
+pump_give(WsmPump *self, WsmConnection *connection)
 {
-    wsm_send_exit(self->running, self->entered);
-    self->entered = false;
+    PyObject *saved = wsm_error_take(), *blank = self->blank;
+
+    self->blank = NULL;
+    if (PyContext_Exit(blank) < 0) {
+        wsm_unraisable(self->drive->loop);
+    }
+    if (connection != NULL) {
+        connection->context = blank;
+    }
+    else {
+        Py_DECREF(blank);
+    }
+    wsm_error_restore(saved);
+}
+
+static bool
+pump_is_blank(const WsmPump *self)
+{
+#ifdef WSM_PLANT_PUMP_BLANK
+    return true;
+#endif
+    return self->blank_length(self->blank) == 0;
+}
+
+/* True if it is the connection's own that was entered. */
+static inline bool
+pump_enter(WsmPump *self, WsmConnection *connection)
+{
+#ifdef WSM_PLANT_PUMP_CONTEXT
+    return false;
+#endif
+    if (connection->context != NULL &&
+        PyObject_Size(connection->context) == 0) {
+        Py_CLEAR(connection->context);
+    }
+    if (connection->context != NULL) {
+        return wsm_send_enter(connection);
+    }
+    if (self->blank == NULL) {
+        self->blank = PyContext_New();
+        if (self->blank == NULL || PyContext_Enter(self->blank) < 0) {
+            Py_CLEAR(self->blank);
+            wsm_unraisable(self->drive->loop); /* the sends go on */
+            return false;
+        }
+        self->blank_length = Py_TYPE(self->blank)->tp_as_mapping->mp_length;
+    }
+    return false;
+}
+
+/* Leave what was entered. suspended: the send is not over. */
+static void
+pump_exit(WsmPump *self, bool suspended)
+{
+    WsmConnection *connection = self->running;
+
+    if (connection != NULL) {
+        wsm_send_exit(connection, self->entered);
+        self->entered = false;
+    }
+    if (self->blank != NULL) {
+        bool own = connection != NULL && connection->context == NULL &&
+                   (suspended || !pump_is_blank(self));
+        pump_give(self, own ? connection : NULL);
+    }
 }
 
 /* The connection's writer is done, unless more has come for it meanwhile. */
@@ -77,6 +145,10 @@ pump_sent(WsmPump *self)
         wsm_unraisable((PyObject *)connection);
     }
     self->entered = false;
+    if (self->blank != NULL && connection->context == NULL &&
+        !pump_is_blank(self)) {
+        pump_give(self, connection);
+    }
     connection->errors = 0;
     if (++self->sent == WSM_PUMP_SETTLE) {
         pump_settle(self);
@@ -102,9 +174,7 @@ turns_iternext(PyObject *op)
         return NULL;
     }
     WsmConnection *connection = pump->at->connection;
-#ifndef WSM_PLANT_PUMP_CONTEXT
-    pump->entered = wsm_send_enter(connection);
-#endif
+    pump->entered = pump_enter(pump, connection);
     pump->running = connection;
     return Py_NewRef(connection->websocket);
 }
@@ -186,7 +256,6 @@ static void
 pump_failed(WsmPump *self)
 {
     if (self->running) {
-        pump_exit(self);
         wsm_drive_failed(self->drive, self->running, self->event);
         pump_leave(self);
     }
@@ -218,8 +287,8 @@ pump_run(WsmPump *self, PyObject *function)
     PySendResult how = PyIter_Send(coroutine, Py_None, &result);
     turns->pump = NULL;
     Py_DECREF(turns);
+    pump_exit(self, how == PYGEN_NEXT);
     if (how == PYGEN_NEXT && self->running) {
-        pump_exit(self);
         self->running = NULL;
         wsm_drive_suspend(self->drive, self->at->connection, self->event,
                           coroutine, result);

@@ -100,11 +100,14 @@ wsm_send_start(WsmConnection *connection, WsmEvent *event, PyObject **inner,
     return how == PYGEN_NEXT ? wsm_send_step(inner, result) : how;
 }
 
-/* Enter the connection's context; false if somebody is in it already. */
 bool
 wsm_send_enter(WsmConnection *connection)
 {
     if (connection->context == NULL) {
+        connection->context = PyContext_New();
+    }
+    if (connection->context == NULL) {
+        wsm_unraisable((PyObject *)connection); /* the send itself goes on */
         return false;
     }
     if (PyContext_Enter(connection->context) < 0) {

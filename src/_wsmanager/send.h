@@ -5,7 +5,8 @@
 #include "connection.h"
 #include "event.h"
 
-/* Enter and leave the connection's context. */
+/* Enter and leave the connection's context, made now if it has none; false if
+ * somebody is in it already. */
 bool wsm_send_enter(WsmConnection *connection);
 void wsm_send_exit(WsmConnection *connection, bool entered);
 

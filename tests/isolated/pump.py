@@ -4,7 +4,7 @@
 
 Each socket that stays must have seen each event once and in order, each receipt
 must add up to what the sockets counted, and a context variable that a send sets
-must be there when it resumes. Ends with 1 if not.
+must be there when it resumes, and in no other socket's. Ends with 1 if not.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ MODES = {"coroutine": 80, "plain": 3, "none": 3, "bad call": 2, "raises": 4, "su
          "fails late": 2, "emits": 2, "keeps task": 2}  # fmt: skip
 modes, weights = list(MODES), list(MODES.values())
 mine: contextvars.ContextVar[object] = contextvars.ContextVar("mine")
+left: contextvars.ContextVar[object] = contextvars.ContextVar("left")
 wrong: list[str] = []
 failures: collections.Counter[str] = collections.Counter()
 kept: list[Any] = []
@@ -50,6 +51,10 @@ class Socket:
         return self.send(mode, event)
 
     async def send(self, mode: str, event: dict[str, Any]) -> None:
+        if left.get(self) is not self:
+            wrong.append("what another socket's send left")
+        if dice.random() < 0.02:
+            left.set(self)
         token = mine.set(self)
         self.seen.append(event["id"])
         if mode == "emits" and event["type"] == "x":
@@ -91,6 +96,8 @@ async def main() -> None:
         for socket in sockets
         if socket.seen != expected
     )
+    if left.get(None) is not None or mine.get(None) is not None:
+        wrong.append("the emitter has what a send left")
     if len(manager._connections) != SOCKETS:
         wrong.append("a connection was removed")
 
