@@ -2,8 +2,9 @@
 
 argv: how many reused numbers, "asyncio" or "uvloop", and a control. Prints the counts; exits 1
 if a byte of A's reached B's peer or if A's peer saw the end later than 100 ms after the close.
-This thread looks for the end without a pause, so its own time says how long it took; a busy
-machine makes some later by the clock, which more than one in twenty may not be. The control
+This thread looks for the end without a pause, so its own time says how long it took, unless the
+machine itself stood still: that may be so for one in a hundred. A busy machine makes some later
+by the clock, which more than one in twenty may not be. The control
 "late" keeps a second number of A's socket for a while, as a core with a duplicate would.
 """
 
@@ -22,6 +23,7 @@ CONTROL = len(sys.argv) > 3 and sys.argv[3] == "late"
 SECRET = b"SECRET-OF-A"
 LATE = 0.1  # seconds
 RARE = 20
+STALLED = 100
 stop = threading.Event()
 wsmanager.configure(journal_max_events=0)
 
@@ -92,7 +94,7 @@ async def keep(number):
 
 
 async def main():
-    cycles = reused = foreign = tardy = 0
+    cycles = reused = foreign = late = tardy = 0
     slowest = 0.0
     manager = wsmanager.get_websocket_manager("A")
     other = wsmanager.get_websocket_manager("B")
@@ -108,6 +110,7 @@ async def main():
             first.transport.close()
         own, clock = await end_of(first)
         slowest = max(slowest, own)
+        late += own > LATE
         tardy += clock > LATE
         if CONTROL:
             await keeping
@@ -128,10 +131,10 @@ async def main():
         second.peer.close()
     print(
         f"cycles {cycles} reused {reused} foreign {foreign} end after {slowest * 1e3:.1f} ms, "
-        f"by the clock {tardy} later than {LATE * 1e3:.0f} ms"
+        f"{late} of them late, by the clock {tardy} later than {LATE * 1e3:.0f} ms"
     )
     assert reused >= WANTED, "no number was reused: this proves nothing"
-    return foreign > 0 or slowest > LATE or tardy > max(1, cycles / RARE)
+    return foreign > 0 or late > cycles // STALLED or tardy > max(1, cycles / RARE)
 
 
 def loop():
